@@ -1,0 +1,111 @@
+/*
+ * features.h
+ *	  From a sample and the history before it to what the forests see.
+ *
+ * The same functions serve training and scoring.  A metric's value x becomes
+ *
+ *	  z = log(x + offset) for rates and latencies, asin(sqrt(x)) for ratios,
+ *		  so that the noise no longer depends on the level;
+ *	  expected = profile(time of the week) + level(last 24 hours);
+ *	  sigma = sqrt(base variance + count variance / requests), since a mean or
+ *		  a ratio over few requests is noisy by nature;
+ *	  deviation = (z - expected) / sigma, the feature.
+ *
+ * The profile is the usual value by time of day for weekdays and for
+ * weekends, the level is the median of what the last 24 hours lay above it,
+ * so that growth and deployments do not count as anomalies for ever.
+ */
+#ifndef SBA_CORE_FEATURES_H
+#define SBA_CORE_FEATURES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/metric.h"
+
+/* Raise it when the same sample would give other features than before. */
+#define SBA_FEATURE_VERSION 1
+
+#define SBA_MINUTES_PER_DAY		(24 * 60)
+#define SBA_MINUTES_PER_WEEK	(7 * SBA_MINUTES_PER_DAY)
+#define SBA_SLOTS_PER_DAY		288
+#define SBA_DAY_TYPES			2	/* Monday to Friday; Saturday and Sunday */
+#define SBA_PROFILE_SLOTS		(SBA_DAY_TYPES * SBA_SLOTS_PER_DAY)
+#define SBA_LEVEL_SPAN_S		(24 * 3600)
+
+/* How one metric of one service usually behaves. */
+typedef struct SbaBaseline
+{
+	bool		known;			/* false: the service does not have the metric */
+	double		offset;			/* added before the logarithm */
+	double		base_variance;	/* of z, with any number of requests */
+	double		count_variance; /* of z, for one request */
+	const uint8_t *profile;		/* SBA_PROFILE_SLOTS little-endian float32 */
+} SbaBaseline;
+
+/* What one sample looks like; NaN where the metric has no value. */
+typedef struct SbaFeatures
+{
+	double		z[SBA_MAX_METRICS];
+	double		expected_z[SBA_MAX_METRICS];
+	double		sigma[SBA_MAX_METRICS];
+	double		deviation[SBA_MAX_METRICS];
+} SbaFeatures;
+
+/* Rolling window over the residuals z - profile of the last 24 hours. */
+typedef struct SbaLevelWindow
+{
+	int			n_metrics;
+	size_t		capacity;		/* samples */
+	size_t		first;			/* oldest sample in the ring */
+	size_t		count;
+	int64_t    *time_s;			/* [capacity] */
+	float	   *residual;		/* [capacity][n_metrics], NaN for missing */
+	float	   *sorted;			/* [n_metrics][capacity] */
+	size_t		n_sorted[SBA_MAX_METRICS];
+} SbaLevelWindow;
+
+/* Identity of the feature set: which metrics, of which kind, which version. */
+extern uint64_t sba_feature_set_hash(const SbaMetric *metrics, int n_metrics);
+
+/* The transform and its inverse. */
+extern double sba_transform(SbaMetricKind kind, double offset, double value);
+extern double sba_inverse_transform(SbaMetricKind kind, double offset, double z);
+
+/* Slot of the profile for a local minute of the week (Monday 00:00 is 0). */
+extern int	sba_profile_slot(int minute_of_week);
+
+/* Bytes that a window for this many samples in 24 hours takes. */
+extern size_t sba_level_window_size(int n_metrics, size_t capacity);
+
+/*
+ * Lay out an empty window in caller's memory of that size, aligned for
+ * int64_t.  capacity is at least one.
+ */
+extern void sba_level_window_init(SbaLevelWindow *window, int n_metrics,
+								  size_t capacity, void *memory);
+
+/*
+ * Features of a sample, judged by what is in the window, which must hold
+ * earlier samples only.  values has NaN for what is missing or invalid.
+ * interval_s is the time that the values describe.
+ */
+extern void sba_compute_features(const SbaMetric *metrics,
+								 const SbaBaseline *baselines,
+								 const SbaLevelWindow *window,
+								 int minute_of_week, int interval_s,
+								 const double *values,
+								 SbaFeatures *features);
+
+/*
+ * Add a sample to the window and drop those that are more than 24 hours older
+ * than it.  Times must not decrease.
+ */
+extern void sba_level_window_add(SbaLevelWindow *window,
+								 const SbaMetric *metrics,
+								 const SbaBaseline *baselines,
+								 int64_t time_s, int minute_of_week,
+								 const double *values);
+
+#endif							/* SBA_CORE_FEATURES_H */

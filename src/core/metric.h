@@ -1,0 +1,48 @@
+/*
+ * metric.h
+ *	  What is known about a metric before any of its values: one row of
+ *	  smartbox.metrics.
+ */
+#ifndef SBA_CORE_METRIC_H
+#define SBA_CORE_METRIC_H
+
+#include <math.h>
+#include <stdbool.h>
+
+#define SBA_MAX_METRICS 64
+
+typedef enum SbaMetricKind
+{
+	SBA_KIND_RATE,				/* events per second; a count over time */
+	SBA_KIND_LATENCY,			/* a mean over requests */
+	SBA_KIND_RATIO				/* a count over a count, 0..1 */
+} SbaMetricKind;
+
+/* The direction that hurts. */
+typedef enum SbaDirection
+{
+	SBA_DIRECTION_BOTH,
+	SBA_DIRECTION_HIGH,
+	SBA_DIRECTION_LOW
+} SbaDirection;
+
+typedef struct SbaMetric
+{
+	const char *name;
+	SbaMetricKind kind;
+	SbaDirection direction;
+	double		valid_min;
+	double		valid_max;
+	double		min_absolute_deviation; /* both must be reached for a */
+	double		min_relative_deviation; /* deviation to matter */
+	bool		counts_requests;	/* the rate that tells how many requests
+									 * stand behind the other metrics */
+} SbaMetric;
+
+static inline bool
+sba_metric_is_valid(const SbaMetric *metric, double value)
+{
+	return isfinite(value) && value >= metric->valid_min && value <= metric->valid_max;
+}
+
+#endif							/* SBA_CORE_METRIC_H */

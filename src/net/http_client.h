@@ -1,0 +1,54 @@
+/*
+ * http_client.h
+ *	  Several HTTP requests at once over libcurl's multi interface, waiting on
+ *	  the process latch.
+ *
+ * Every wait can be ended by a query cancel, statement_timeout or a shutdown;
+ * all handles belong to the current memory context and go with it.
+ */
+#ifndef SBA_NET_HTTP_CLIENT_H
+#define SBA_NET_HTTP_CLIENT_H
+
+#include "core/status.h"
+
+typedef struct SbaHttpRequest
+{
+	/* what to ask */
+	const char *url;
+	const char *form;			/* body of a POST, form-encoded; NULL means GET */
+
+	/*
+	 * Called for each piece of the decoded body of an answer, also of an error
+	 * answer.  Runs inside libcurl: must not raise errors nor use palloc.
+	 * Returning false ends this request (failure = SBA_HTTP_STOPPED).
+	 */
+	bool		(*on_body) (void *context, const char *data, size_t length);
+	void	   *context;
+
+	/* what came of it */
+	long		status;			/* HTTP status, 0 when there was no answer */
+	enum
+	{
+		SBA_HTTP_DONE = 0,		/* an answer arrived whole, whatever its status */
+		SBA_HTTP_FAILED,		/* no answer, or not all of it: see message */
+		SBA_HTTP_TIMEOUT,
+		SBA_HTTP_TOO_LARGE,
+		SBA_HTTP_STOPPED
+	}			outcome;
+	char		message[SBA_MESSAGE_SIZE];	/* libcurl's words; no secrets */
+	size_t		body_bytes;		/* decoded bytes handed to on_body */
+	int			attempts;
+} SbaHttpRequest;
+
+/*
+ * Perform all requests and return when each has an outcome.  Raises an error
+ * only for cancel, shutdown and want of memory: a failing request is for the
+ * caller to judge.  before_retry(context) is called before a request is sent
+ * again so that the caller can forget what it had read; may be NULL.
+ *
+ * Timeouts, retries and size limits come from the settings.
+ */
+extern void sba_http_perform(SbaHttpRequest *requests, int n_requests,
+							 void (*before_retry) (void *context));
+
+#endif							/* SBA_NET_HTTP_CLIENT_H */

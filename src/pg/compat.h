@@ -1,0 +1,33 @@
+/*
+ * compat.h
+ *	  All differences between the supported PostgreSQL versions.
+ *
+ * Include after postgres.h and fmgr.h.
+ */
+#ifndef SBA_PG_COMPAT_H
+#define SBA_PG_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "smartbox_anomaly needs PostgreSQL 15 or newer"
+#endif
+
+/*
+ * From version 16 on, PostgreSQL builds modules with hidden visibility and
+ * PG_FUNCTION_INFO_V1 exports the function.  On 15 the Makefile asks for the
+ * same, and the declaration has to say so itself.
+ */
+#define SBA_FUNCTION(name) \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name)
+
+/* Wait event that pg_stat_activity shows while HTTP requests are under way. */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define SBA_WAIT_EVENT_HTTP(cached) \
+	((cached) != 0 ? (cached) : ((cached) = WaitEventExtensionNew("SmartboxHttp")))
+#else
+#include "utils/wait_event.h"
+#define SBA_WAIT_EVENT_HTTP(cached) ((void) (cached), PG_WAIT_EXTENSION)
+#endif
+
+#endif							/* SBA_PG_COMPAT_H */

@@ -1,0 +1,163 @@
+/*
+ * settings.c
+ *	  The extension's configuration parameters (smartbox_anomaly.*).
+ *
+ * Everything that decides where the server connects to is for superusers
+ * only: whoever sets the endpoint makes the server send requests there.
+ */
+#include "postgres.h"
+
+#include "pgtime.h"
+#include "utils/guc.h"
+
+#include "pg/settings.h"
+
+char	   *sba_environment = NULL;
+char	   *sba_extra_selector = NULL;
+int			sba_max_response_size_kb = 64 * 1024;
+int			sba_model_cache_size_kb = 64 * 1024;
+char	   *sba_rate_window = NULL;
+int			sba_sample_interval_s = 300;
+char	   *sba_service_label = NULL;
+char	   *sba_time_zone = NULL;
+int			sba_vm_connect_timeout_ms = 3000;
+char	   *sba_vm_endpoint = NULL;
+int			sba_vm_max_retries = 3;
+int			sba_vm_timeout_ms = 10000;
+
+static bool
+check_vm_endpoint(char **newval, void **extra, GucSource source)
+{
+	const char *value = *newval;
+
+	if (value == NULL || value[0] == '\0')
+		return true;
+	if (pg_strncasecmp(value, "http://", 7) != 0 &&
+		pg_strncasecmp(value, "https://", 8) != 0)
+	{
+		GUC_check_errdetail("The endpoint must begin with \"http://\" or \"https://\".");
+		return false;
+	}
+	if (strpbrk(value, " \t\r\n?#") != NULL)
+	{
+		GUC_check_errdetail("The endpoint must not contain white space, \"?\" or \"#\".");
+		GUC_check_errhint("Give the base address only, for example \"http://127.0.0.1:8428\".");
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_time_zone(char **newval, void **extra, GucSource source)
+{
+	if (*newval == NULL || (*newval)[0] == '\0' || pg_tzset(*newval) == NULL)
+	{
+		GUC_check_errdetail("The time zone is not known to the server.");
+		GUC_check_errhint("See the view pg_timezone_names.");
+		return false;
+	}
+	return true;
+}
+
+/* A PromQL label name. */
+static bool
+check_service_label(char **newval, void **extra, GucSource source)
+{
+	const char *c = *newval;
+
+	if (c != NULL && (*c == '_' || isalpha((unsigned char) *c)))
+	{
+		while (*c == '_' || isalnum((unsigned char) *c))
+			c++;
+		if (*c == '\0')
+			return true;
+	}
+	GUC_check_errdetail("A label name consists of letters, digits and underscores and does not begin with a digit.");
+	return false;
+}
+
+/* A PromQL duration of one unit, as in 5m. */
+static bool
+check_rate_window(char **newval, void **extra, GucSource source)
+{
+	const char *c = *newval;
+	int			n_digits = 0;
+
+	while (c != NULL && isdigit((unsigned char) *c))
+	{
+		c++;
+		n_digits++;
+	}
+	if (n_digits > 0 && (strcmp(c, "s") == 0 || strcmp(c, "m") == 0 || strcmp(c, "h") == 0))
+		return true;
+	GUC_check_errdetail("The window is a number with one of the units s, m and h, for example \"5m\".");
+	return false;
+}
+
+/* Define all parameters, in alphabetical order. */
+void
+sba_define_settings(void)
+{
+	DefineCustomStringVariable("smartbox_anomaly.environment",
+							   "Regular expression for the deployment environment that is watched.",
+							   "Matched against the label deployment_environment_name; empty matches every environment.",
+							   &sba_environment, "production",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.extra_selector",
+							   "Further PromQL label matchers for every query.",
+							   "For example: cluster=\"eu-1\"",
+							   &sba_extra_selector, "",
+							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.max_response_size",
+							"Largest answer that is accepted from the metric source.",
+							"Larger ones are an error; range queries are cut so that they stay below.",
+							&sba_max_response_size_kb, 64 * 1024, 64, 1024 * 1024,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.model_cache_size",
+							"Memory that a session may use to keep models.",
+							NULL,
+							&sba_model_cache_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.rate_window",
+							   "Window of the rates in the metrics' queries, a PromQL duration.",
+							   NULL,
+							   &sba_rate_window, "5m",
+							   PGC_SUSET, 0, check_rate_window, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.sample_interval",
+							"Time between two samples of a service.",
+							NULL,
+							&sba_sample_interval_s, 300, 10, 3600,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.service_label",
+							   "Label that holds the name of the service.",
+							   NULL,
+							   &sba_service_label, "service_name",
+							   PGC_SUSET, 0, check_service_label, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.time_zone",
+							   "Time zone of services that have none of their own.",
+							   "It decides which part of the week an instant belongs to.",
+							   &sba_time_zone, "UTC",
+							   PGC_USERSET, 0, check_time_zone, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.vm_connect_timeout",
+							"Longest time to wait for a connection to the metric source.",
+							NULL,
+							&sba_vm_connect_timeout_ms, 3000, 1, 600000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_endpoint",
+							   "Base address of VictoriaMetrics, or of another server with the Prometheus HTTP API.",
+							   "Empty means that the extension does not use the network.",
+							   &sba_vm_endpoint, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, check_vm_endpoint, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.vm_max_retries",
+							"How often a failed request to the metric source is sent again.",
+							NULL,
+							&sba_vm_max_retries, 3, 0, 10,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.vm_timeout",
+							"Longest time to wait for an answer of the metric source.",
+							NULL,
+							&sba_vm_timeout_ms, 10000, 1, 600000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("smartbox_anomaly");
+}
