@@ -1,0 +1,32 @@
+# The shared library exports nothing but what PostgreSQL looks for by name:
+# it loads modules with global scope, where another module's function of the
+# same name would be taken for ours.
+use strict;
+use warnings;
+use Test::More;
+
+my $pkglibdir = `$ENV{PG_CONFIG} --pkglibdir`;
+chomp $pkglibdir;
+my $library = "$ENV{SMARTBOX_WORK}/pg/install$pkglibdir/smartbox_anomaly.so";
+
+my @symbols = map { (split)[2] } `nm -D --defined-only '$library'`;
+my @magic = qw(Pg_magic_func _PG_init);
+my %exported = map { $_ => 1 } @symbols;
+
+ok($exported{$_}, "$_ is exported") foreach @magic;
+
+my @functions = grep { !/^(?:Pg_magic_func|_PG_init)$/ } @symbols;
+is_deeply([ grep { !/^(?:pg_finfo_)?sba_/ } @functions ], [], 'all other exported names begin with sba_');
+
+# What is exported is what SQL can call: a function and its description.
+my @callable = grep { /^sba_/ } @functions;
+cmp_ok(scalar @callable, '>', 0, 'there are functions for SQL');
+is_deeply([ grep { !$exported{"pg_finfo_$_"} } @callable ], [], 'nothing is exported that SQL does not call');
+
+# Every C function that the install script names is there.
+open my $script, '<', glob("$ENV{SMARTBOX_WORK}/source/sql/smartbox_anomaly--[0-9]*.[0-9].sql") or die $!;
+my %named = map { $_ => 1 } join('', <$script>) =~ /'MODULE_PATHNAME'\s*,\s*'(\w+)'/g;
+is_deeply([ sort grep { !$exported{$_} } keys %named ], [], 'every function that the script names is exported');
+is_deeply([ sort grep { !$named{$_} } @callable ], [], 'every exported function is named in the script');
+
+done_testing();
