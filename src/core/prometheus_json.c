@@ -18,13 +18,9 @@
  * Points are handed on as they are read, so "metric" has to come before them;
  * all known servers write it first, and an answer that does not is refused.
  * A known key may come once in an object.
- *
- * Numbers are converted as in the C locale.  strtod follows LC_NUMERIC, which
- * PostgreSQL keeps at "C" in every process; other callers have to do the same.
  */
 #include "core/prometheus_json.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,11 +28,12 @@
 
 #include <yajl/yajl_parse.h>
 
+#include "core/received_text.h"
+
 /* Limits that keep the memory of a reader bounded whatever is fed to it. */
 #define MAX_DEPTH			64
 #define MAX_LABELS			128
 #define MAX_LABEL_BYTES		65536	/* of all labels of a series, with zeros */
-#define MAX_NUMBER_LENGTH	1024
 #define MAX_TOKEN_BYTES		(1024 * 1024)
 #define MAX_ERROR_LENGTH	1024
 
@@ -176,51 +173,7 @@ cancel(SbaPrometheusReader *reader)
 	return 0;
 }
 
-/* ---------- text and numbers ---------- */
-
-/*
- * Whether the text is UTF-8 without zero bytes.  The tokenizer lets overlong
- * forms pass and makes lone surrogates of \u escapes, so look again at what
- * is going to be kept.
- */
-static bool
-is_clean_text(const unsigned char *text, size_t length)
-{
-	static const uint32_t smallest[] = {0, 0x80, 0x800, 0x10000};
-	size_t		i = 0;
-
-	while (i < length)
-	{
-		unsigned char first = text[i++];
-		uint32_t	code;
-		int			n_following;
-		int			k;
-
-		if (first == 0)
-			return false;
-		if (first < 0x80)
-			continue;
-		if (first >= 0xC0 && first < 0xE0)
-			n_following = 1;
-		else if (first >= 0xE0 && first < 0xF0)
-			n_following = 2;
-		else if (first >= 0xF0 && first < 0xF8)
-			n_following = 3;
-		else
-			return false;
-		code = first & (0x3F >> n_following);
-		for (k = 0; k < n_following; k++)
-		{
-			if (i >= length || (text[i] & 0xC0) != 0x80)
-				return false;
-			code = (code << 6) | (text[i++] & 0x3F);
-		}
-		if (code < smallest[n_following] || code > 0x10FFFF ||
-			(code >= 0xD800 && code <= 0xDFFF))
-			return false;
-	}
-	return true;
-}
+/* ---------- text ---------- */
 
 /* Keep the beginning of a text for people, cut between characters. */
 static void
@@ -232,7 +185,7 @@ keep_beginning(char *kept, const char *text, size_t length)
 		while (length > 0 && ((unsigned char) text[length] & 0xC0) == 0x80)
 			length--;
 	}
-	if (!is_clean_text((const unsigned char *) text, length))
+	if (!sba_is_clean_text(text, length))
 		length = 0;
 	memcpy(kept, text, length);
 	kept[length] = '\0';
@@ -244,7 +197,7 @@ keep_text(SbaPrometheusReader *reader, const char *text, size_t length, const ch
 {
 	char	   *kept = reader->label_text + reader->label_bytes;
 
-	if (!is_clean_text((const unsigned char *) text, length))
+	if (!sba_is_clean_text(text, length))
 	{
 		sba_fail(&reader->error, SBA_SYNTAX,
 				 "%s is not valid UTF-8 or has a zero byte, at byte %llu",
@@ -268,116 +221,6 @@ static bool
 text_is(const char *text, size_t length, const char *word)
 {
 	return length == strlen(word) && memcmp(text, word, length) == 0;
-}
-
-/*
- * The parts of a decimal number: digits * 10^exponent.  exact says that digits
- * holds the whole mantissa; false is returned for text of another form.
- */
-static bool
-scan_number(const char *text, size_t length, uint64_t *digits, int *exponent,
-			bool *negative, bool *exact)
-{
-	const char *c = text;
-	const char *end = text + length;
-	bool		any = false;
-	bool		after_point = false;
-	int			written = 0;
-
-	*digits = 0;
-	*exponent = 0;
-	*exact = true;
-	*negative = c < end && *c == '-';
-	if (c < end && (*c == '-' || *c == '+'))
-		c++;
-	for (; c < end && ((*c >= '0' && *c <= '9') || (*c == '.' && !after_point)); c++)
-	{
-		if (*c == '.')
-		{
-			after_point = true;
-			continue;
-		}
-		any = true;
-		if (*digits > (UINT64_MAX - 9) / 10)
-			*exact = false;
-		else
-		{
-			*digits = *digits * 10 + (uint64_t) (*c - '0');
-			*exponent -= after_point;
-		}
-	}
-	if (!any)
-		return false;
-	if (c < end && (*c == 'e' || *c == 'E'))
-	{
-		bool		minus = ++c < end && *c == '-';
-
-		if (c < end && (*c == '-' || *c == '+'))
-			c++;
-		if (c == end)
-			return false;
-		for (; c < end && *c >= '0' && *c <= '9'; c++)
-		{
-			if (written < 100000)
-				written = written * 10 + (*c - '0');
-		}
-		*exponent += minus ? -written : written;
-	}
-	return c == end;
-}
-
-/*
- * The value of a number as servers write it: decimal, of any length, or NaN,
- * Inf, +Inf, -Inf.  Out of range becomes infinite.
- */
-static bool
-parse_number(const char *text, size_t length, double *value)
-{
-	static const double power_of_ten[] = {
-		1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11,
-		1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22
-	};
-	char		copy[MAX_NUMBER_LENGTH + 1];
-	uint64_t	digits;
-	int			exponent;
-	bool		negative;
-	bool		exact;
-
-	if (length > MAX_NUMBER_LENGTH)
-		return false;
-	if (!scan_number(text, length, &digits, &exponent, &negative, &exact))
-	{
-		if (text_is(text, length, "NaN"))
-			*value = NAN;
-		else if (text_is(text, length, "Inf") || text_is(text, length, "+Inf"))
-			*value = INFINITY;
-		else if (text_is(text, length, "-Inf"))
-			*value = -INFINITY;
-		else
-			return false;
-		return true;
-	}
-
-	/*
-	 * Two numbers that doubles hold exactly: one correctly rounded operation
-	 * gives the correctly rounded result, several times faster than strtod.
-	 */
-	if (FLT_EVAL_METHOD == 0 && exact && digits <= ((uint64_t) 1 << 53) &&
-		exponent >= -22 && exponent <= 22)
-	{
-		double		magnitude = (double) digits;
-
-		if (exponent < 0)
-			magnitude /= power_of_ten[-exponent];
-		else
-			magnitude *= power_of_ten[exponent];
-		*value = negative ? -magnitude : magnitude;
-		return true;
-	}
-	memcpy(copy, text, length);
-	copy[length] = '\0';
-	*value = strtod(copy, NULL);
-	return true;
 }
 
 /* ---------- the members of each object ---------- */
@@ -518,7 +361,7 @@ point_element(SbaPrometheusReader *reader, Kind kind, const char *text, size_t l
 		case 0:
 			if (kind != KIND_NUMBER)
 				return fail_kind(reader, "a number", "the time of a point", kind);
-			if (!parse_number(text, length, &reader->point_time) ||
+			if (!sba_parse_number(text, length, &reader->point_time) ||
 				!isfinite(reader->point_time))
 				return fail_plain(reader, SBA_SYNTAX, "the time of a point is out of range");
 			return 1;
@@ -527,7 +370,7 @@ point_element(SbaPrometheusReader *reader, Kind kind, const char *text, size_t l
 				return fail_kind(reader, "a string", "the value of a point", kind);
 			if (reader->type == SBA_RESULT_STRING)
 				reader->point_value = NAN;
-			else if (!parse_number(text, length, &reader->point_value))
+			else if (!sba_parse_number(text, length, &reader->point_value))
 				return fail_plain(reader, SBA_SYNTAX, "the value of a point is not a number");
 			return 1;
 		default:
