@@ -1,0 +1,231 @@
+-- Services, what was measured, what was learnt.  Every table that belongs to
+-- a service has the service first in its keys, and none has a sequence, so
+-- that the tables can be distributed by service.
+
+-- ---------------------------------------------------------------------------
+-- Services
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE smartbox.services (
+    service text PRIMARY KEY
+        CHECK (length(service) BETWEEN 1 AND 200 AND service !~ '[\u0001-\u001f\u007f]'),
+    category text NOT NULL REFERENCES smartbox.service_categories,
+    time_zone text,
+    enabled boolean NOT NULL DEFAULT true,
+    contamination double precision
+        CHECK (contamination > 0 AND contamination < 0.5),
+    false_alarms_per_week double precision
+        CHECK (false_alarms_per_week > 0 AND false_alarms_per_week <= 1000),
+    confirmation_cycles integer
+        CHECK (confirmation_cycles BETWEEN 1 AND 1000),
+    resolution_grace_cycles integer
+        CHECK (resolution_grace_cycles BETWEEN 1 AND 1000),
+    incident_separation interval
+        CHECK (incident_separation > '0' AND incident_separation <= '365 days'),
+    backfilled tstzmultirange NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    description text NOT NULL DEFAULT ''
+);
+
+COMMENT ON TABLE smartbox.services IS 'the services that are watched; an INSERT of the name alone is enough';
+COMMENT ON COLUMN smartbox.services.service IS 'name, as the label in the metrics says it; 1 to 200 characters';
+COMMENT ON COLUMN smartbox.services.category IS 'left out: guessed from the name, see service_categories.name_pattern';
+COMMENT ON COLUMN smartbox.services.time_zone IS 'zone of its working day, such as Europe/Paris; NULL: the setting smartbox_anomaly.time_zone';
+COMMENT ON COLUMN smartbox.services.enabled IS 'false: not collected, trained or judged when all services are';
+COMMENT ON COLUMN smartbox.services.contamination IS 'share of the history that may be bad; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.false_alarms_per_week IS 'wrong incidents per week that are tolerated; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.confirmation_cycles IS 'detections in a row that open an incident; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.resolution_grace_cycles IS 'quiet cycles in a row that close an incident; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.incident_separation IS 'how far apart two incidents of the same fault must be; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.backfilled IS 'the spans of time that the source was already asked for, whether it had values or not';
+COMMENT ON COLUMN smartbox.services.created_at IS 'when the service became known here';
+COMMENT ON COLUMN smartbox.services.description IS 'for people';
+
+CREATE FUNCTION smartbox.guess_category(service text) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.category
+    FROM smartbox.service_categories AS c
+    WHERE lower(regexp_replace(service, '([a-z0-9])([A-Z])', '\1-\2', 'g')) ~ c.name_pattern
+    ORDER BY c.priority, c.category
+    LIMIT 1
+$$;
+
+COMMENT ON FUNCTION smartbox.guess_category(text) IS
+    'the category whose name_pattern matches the name, smallest priority first: shop-fr-adm is admin, mobile-api and mobileApi are critical, capital is standard';
+
+CREATE FUNCTION smartbox.guess_service_category() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.category := smartbox.guess_category(NEW.service);
+    IF NEW.category IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'not_null_violation',
+            MESSAGE = format('no category is known for service "%s"', NEW.service),
+            DETAIL = 'None of the patterns in smartbox.service_categories matches its name.',
+            HINT = 'Name a category in the INSERT, or give a category an empty name_pattern and a high priority to catch the rest.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.guess_service_category() IS
+    'trigger: a service that is inserted without a category gets one by its name';
+
+-- pg_timezone_names reads hundreds of files, and AT TIME ZONE takes
+-- abbreviations such as CEST that stand still all year; the setting takes
+-- exactly what the period of an instant can be computed with.  The clause of
+-- the function puts the session's zone back.
+CREATE FUNCTION smartbox.is_time_zone(name text) RETURNS boolean
+LANGUAGE plpgsql STRICT
+SET search_path = pg_catalog, pg_temp
+SET TimeZone = 'UTC'
+AS $$
+BEGIN
+    -- Numbers and intervals are offsets to the setting, not zones.
+    IF name !~ '^[A-Za-z]' OR name ~* '^(interval|(nan|inf|infinity)$)' THEN
+        RETURN false;
+    END IF;
+    PERFORM set_config('TimeZone', name, true);
+    RETURN true;
+EXCEPTION
+    WHEN invalid_parameter_value THEN
+        RETURN false;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.is_time_zone(text) IS
+    'whether PostgreSQL knows a time zone of that name';
+
+CREATE FUNCTION smartbox.check_service_time_zone() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT smartbox.is_time_zone(NEW.time_zone) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('time zone "%s" of service "%s" is not known', NEW.time_zone, NEW.service),
+            HINT = 'Use a name of pg_timezone_names, such as Europe/Paris, or NULL for the setting smartbox_anomaly.time_zone.',
+            SCHEMA = 'smartbox',
+            TABLE = 'services',
+            COLUMN = 'time_zone';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.check_service_time_zone() IS
+    'trigger: the time zone of a service must be one that PostgreSQL knows';
+
+CREATE TRIGGER guess_category BEFORE INSERT ON smartbox.services
+    FOR EACH ROW WHEN (NEW.category IS NULL)
+    EXECUTE FUNCTION smartbox.guess_service_category();
+
+CREATE TRIGGER known_time_zone BEFORE INSERT OR UPDATE OF time_zone ON smartbox.services
+    FOR EACH ROW WHEN (NEW.time_zone IS NOT NULL)
+    EXECUTE FUNCTION smartbox.check_service_time_zone();
+
+-- ---------------------------------------------------------------------------
+-- Samples
+-- ---------------------------------------------------------------------------
+
+-- No foreign key: a cycle of 10,000 services is one INSERT, and looking each
+-- service up again would be most of its cost.
+CREATE TABLE smartbox.samples (
+    service text NOT NULL CHECK (length(service) BETWEEN 1 AND 200),
+    ts timestamptz NOT NULL CHECK (isfinite(ts)),
+    metric_values double precision[] NOT NULL
+        CHECK (array_ndims(metric_values) = 1 AND array_lower(metric_values, 1) = 1),
+    warnings text[],
+    PRIMARY KEY (service, ts)
+);
+
+CREATE INDEX samples_ts_idx ON smartbox.samples (ts);
+
+COMMENT ON TABLE smartbox.samples IS 'the metrics of one service at one instant; insert your own rows here to work without a metrics server';
+COMMENT ON COLUMN smartbox.samples.service IS 'the service';
+COMMENT ON COLUMN smartbox.samples.ts IS 'end of the interval that the values describe';
+COMMENT ON COLUMN smartbox.samples.metric_values IS 'values in the order of metrics.position; NULL is unknown, which is not zero';
+COMMENT ON COLUMN smartbox.samples.warnings IS 'values that were refused when they were collected, and why';
+
+-- ---------------------------------------------------------------------------
+-- Models
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE smartbox.models (
+    service text NOT NULL REFERENCES smartbox.services ON DELETE CASCADE,
+    time_period text NOT NULL,
+    version integer NOT NULL CHECK (version >= 1),
+    status text NOT NULL CHECK (status IN ('accepted', 'rejected', 'insufficient')),
+    is_active boolean NOT NULL DEFAULT false,
+    model bytea,
+    trained_at timestamptz NOT NULL DEFAULT now(),
+    samples integer NOT NULL CHECK (samples >= 0),
+    sample_range tstzrange,
+    coverage double precision CHECK (coverage >= 0 AND coverage <= 1),
+    seed bigint,
+    feature_set bigint,
+    duration_ms double precision CHECK (duration_ms >= 0),
+    card jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(card) = 'object'),
+    reason text,
+    PRIMARY KEY (service, time_period, version),
+    CHECK (NOT is_active OR (status = 'accepted' AND model IS NOT NULL))
+);
+
+-- A forest does not compress, and part of one can be read without the rest.
+ALTER TABLE smartbox.models ALTER COLUMN model SET STORAGE EXTERNAL;
+
+CREATE UNIQUE INDEX models_active_idx ON smartbox.models (service, time_period) WHERE is_active;
+
+COMMENT ON TABLE smartbox.models IS 'what was learnt for each service and period, one row per training; at most one version is active';
+COMMENT ON COLUMN smartbox.models.service IS 'the service';
+COMMENT ON COLUMN smartbox.models.time_period IS 'the part of the week';
+COMMENT ON COLUMN smartbox.models.version IS 'number of the training, from 1 within service and period';
+COMMENT ON COLUMN smartbox.models.status IS 'accepted, rejected by the validation, or insufficient: too few samples to learn from';
+COMMENT ON COLUMN smartbox.models.is_active IS 'this version judges new samples';
+COMMENT ON COLUMN smartbox.models.model IS 'the forests and what belongs to them, checksummed; the same rows and seed give the same bytes';
+COMMENT ON COLUMN smartbox.models.trained_at IS 'when it was trained';
+COMMENT ON COLUMN smartbox.models.samples IS 'samples of the period that it was trained on';
+COMMENT ON COLUMN smartbox.models.sample_range IS 'first to last of these samples';
+COMMENT ON COLUMN smartbox.models.coverage IS 'share of the period''s expected samples that were there, 0 to 1';
+COMMENT ON COLUMN smartbox.models.seed IS 'seed of the random numbers';
+COMMENT ON COLUMN smartbox.models.feature_set IS 'identity of the features: a model is not used with other ones';
+COMMENT ON COLUMN smartbox.models.duration_ms IS 'how long the training took, in ms';
+COMMENT ON COLUMN smartbox.models.card IS 'the model''s card: statistics, thresholds and what validation found';
+COMMENT ON COLUMN smartbox.models.reason IS 'why it was rejected or what is missing; NULL when there is nothing to say';
+
+CREATE TABLE smartbox.training_runs (
+    service text NOT NULL REFERENCES smartbox.services ON DELETE CASCADE,
+    run_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    started_at timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'succeeded', 'failed')),
+    samples integer CHECK (samples >= 0),
+    models_accepted integer CHECK (models_accepted >= 0),
+    models_rejected integer CHECK (models_rejected >= 0),
+    message text,
+    PRIMARY KEY (service, run_id),
+    CHECK ((status = 'running') = (finished_at IS NULL))
+);
+
+CREATE INDEX training_runs_started_at_idx ON smartbox.training_runs (service, started_at);
+
+COMMENT ON TABLE smartbox.training_runs IS 'one row per training of a service';
+COMMENT ON COLUMN smartbox.training_runs.service IS 'the service';
+COMMENT ON COLUMN smartbox.training_runs.run_id IS 'identity of the run';
+COMMENT ON COLUMN smartbox.training_runs.started_at IS 'when it began';
+COMMENT ON COLUMN smartbox.training_runs.finished_at IS 'when it ended; NULL while it runs';
+COMMENT ON COLUMN smartbox.training_runs.status IS 'running, succeeded or failed';
+COMMENT ON COLUMN smartbox.training_runs.samples IS 'samples that were read';
+COMMENT ON COLUMN smartbox.training_runs.models_accepted IS 'models that became active';
+COMMENT ON COLUMN smartbox.training_runs.models_rejected IS 'models that did not pass validation or had too few samples';
+COMMENT ON COLUMN smartbox.training_runs.message IS 'what went wrong, or what is worth knowing';
+
+SELECT pg_catalog.pg_extension_config_dump('smartbox.services', '');
+SELECT pg_catalog.pg_extension_config_dump('smartbox.samples', '');
+SELECT pg_catalog.pg_extension_config_dump('smartbox.models', '');
+SELECT pg_catalog.pg_extension_config_dump('smartbox.training_runs', '');

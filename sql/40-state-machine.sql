@@ -1,0 +1,754 @@
+-- The state machine of incidents.  One BEFORE INSERT row trigger on detections
+-- drives it: the row is completed and stored once, and everything else that it
+-- causes is in the same transaction.
+--
+--                  detected, confirmation_cycles in a row
+--    (CREATE) --> SUSPECTED ------------- CONFIRM -------------> OPEN <--+ CONTINUE,
+--                     |                                         | ^ |    | ESCALATE
+--              EXPIRE | quiet for             not detected:     | | +----+
+--                     | resolution_grace_     RECOVER           v | detected: CONTINUE
+--                     v cycles                             RECOVERING
+--                  CLOSED <--- RESOLVE, quiet for ---------------+
+--                     |        resolution_grace_cycles
+--                     +--- REOPEN: was confirmed, less than incident_separation ago ---> OPEN
+--
+-- An active incident that was not seen for longer than incident_separation and
+-- is detected again is closed (EXPIRE, auto_stale), and a new one begins.
+-- A cycle without data holds every incident as it is.
+--
+-- Everything is one service's own: the trigger locks the service's row first,
+-- reads catalogs and touches rows of that service only, so it runs where the
+-- service's rows are.  Rows are never passed to functions as NEW or as a row
+-- of a query with its table's type, since tables may be shards by other names.
+
+CREATE FUNCTION fingerprint_id(service text, anomaly_name text) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'anomaly_' || left(encode(sha256(convert_to(service || '_' || anomaly_name, 'UTF8')), 'hex'), 12)
+$$;
+
+COMMENT ON FUNCTION fingerprint_id(text, text) IS
+    'identity of what is wrong with a service: anomaly_ and the first 12 hex digits of the SHA-256 of service_name; the same each time it comes back';
+
+CREATE FUNCTION smartbox.incident_id(fingerprint_id text, first_seen timestamptz) RETURNS text
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 'incident_' || left(encode(sha256(convert_to(
+        fingerprint_id || '_' || extract(epoch FROM first_seen)::text, 'UTF8')), 'hex'), 12)
+$$;
+
+COMMENT ON FUNCTION smartbox.incident_id(text, timestamptz) IS
+    'identity of one occurrence of a pattern; made of the pattern and its first instant, so that a replay gives the same';
+
+CREATE FUNCTION smartbox.iso_timestamp(ts timestamptz) RETURNS text
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS') || '+00:00';
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.iso_timestamp(timestamptz) IS
+    'an instant as the payloads write it, whatever the session''s zone: 2024-01-15T10:30:00+00:00';
+
+CREATE FUNCTION smartbox.minutes_between(since timestamptz, until timestamptz) RETURNS integer
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN round(extract(epoch FROM until - since) / 60);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.minutes_between(timestamptz, timestamptz) IS
+    'whole minutes from one instant to another, rounded';
+
+-- ---------------------------------------------------------------------------
+-- Reading what a detection says
+-- ---------------------------------------------------------------------------
+
+CREATE TYPE smartbox.anomaly AS (
+    name text,
+    fingerprint_id text,
+    severity smartbox.severity,
+    score double precision,
+    confidence double precision,
+    description text,
+    signals text[]
+);
+
+COMMENT ON TYPE smartbox.anomaly IS 'one thing that is wrong in a detection, as the state machine sees it';
+
+CREATE FUNCTION smartbox.read_anomaly(of_service text, element jsonb, detection_severity smartbox.severity)
+RETURNS smartbox.anomaly
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result smartbox.anomaly;
+BEGIN
+    result.name := coalesce(nullif(element->>'name', ''), 'anomaly');
+    result.fingerprint_id := @extschema@.fingerprint_id(of_service, result.name);
+    result.score := element->>'score';
+    result.confidence := element->>'confidence_score';
+    result.description := coalesce(element->>'description', '');
+    result.severity := coalesce((element->>'severity')::smartbox.severity,
+                                @extschema@.score_to_severity(result.score),
+                                detection_severity);
+    IF jsonb_typeof(element->'detection_signals') = 'array' THEN
+        SELECT array_agg(DISTINCT named.signal) INTO result.signals
+        FROM (
+            SELECT result.name AS signal
+            UNION ALL
+            SELECT CASE jsonb_typeof(s.value) WHEN 'object' THEN s.value->>'name' ELSE s.value #>> '{}' END
+            FROM jsonb_array_elements(element->'detection_signals') AS s
+        ) AS named
+        WHERE named.signal <> '';
+    ELSE
+        result.signals := ARRAY[result.name];
+    END IF;
+    RETURN result;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.read_anomaly(text, jsonb, smartbox.severity) IS
+    'reads one element of a payload''s anomalies; a missing severity comes from the score, or else from the detection';
+
+CREATE FUNCTION smartbox.complete_payload(
+    payload jsonb, of_service text, at timestamptz, time_period text,
+    severity smartbox.severity, score double precision, confidence double precision, no_data boolean)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    anomalies jsonb := payload->'anomalies';
+BEGIN
+    IF jsonb_typeof(anomalies) IS DISTINCT FROM 'array'
+        OR jsonb_array_length(anomalies) = 0
+        OR jsonb_path_exists(anomalies, '$[*] ? (@.type() != "object")')
+    THEN
+        anomalies := jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+            'type', CASE WHEN no_data THEN 'no_data' ELSE 'rule' END,
+            'name', CASE WHEN no_data THEN 'no_data' ELSE 'anomaly' END,
+            'severity', nullif(severity, 'none'),
+            'score', score,
+            'confidence_score', confidence)));
+    END IF;
+    IF severity = 'none' THEN
+        SELECT coalesce(max(a.severity), 'none') INTO severity
+        FROM jsonb_array_elements(anomalies) AS e
+            CROSS JOIN LATERAL smartbox.read_anomaly(of_service, e.value, 'none') AS a;
+    END IF;
+    RETURN jsonb_build_object(
+            'alert_type', CASE WHEN no_data THEN 'no_data' ELSE 'anomaly_detected' END,
+            'service', of_service,
+            'timestamp', smartbox.iso_timestamp(at),
+            'time_period', time_period,
+            'overall_severity', severity,
+            'anomaly_count', jsonb_array_length(anomalies))
+        || payload
+        || jsonb_build_object('anomalies', anomalies);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.complete_payload(jsonb, text, timestamptz, text, smartbox.severity, double precision, double precision, boolean) IS
+    'what a detection''s payload must have at least; a row that was inserted by hand without any gets one anomaly made of its columns';
+
+-- ---------------------------------------------------------------------------
+-- Writing what happened
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION smartbox.record_event(
+    incident smartbox.incidents, event smartbox.incident_event, at timestamptz,
+    severity smartbox.severity, score double precision, details jsonb DEFAULT '{}')
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    last_number integer;
+BEGIN
+    SELECT e.event_number INTO last_number
+    FROM smartbox.incident_events AS e
+    WHERE e.service = incident.service AND e.incident_id = incident.incident_id
+    ORDER BY e.event_number DESC
+    LIMIT 1;
+
+    INSERT INTO smartbox.incident_events
+        (service, incident_id, event_number, event, ts, status, severity, score, details)
+    VALUES
+        (incident.service, incident.incident_id, coalesce(last_number, 0) + 1, record_event.event,
+         at, incident.status, record_event.severity, record_event.score, record_event.details);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.record_event(smartbox.incidents, smartbox.incident_event, timestamptz, smartbox.severity, double precision, jsonb) IS
+    'adds an event to an incident that is in its new state already';
+
+CREATE FUNCTION smartbox.raise_alert(
+    incident smartbox.incidents, alert_type text, at timestamptz,
+    severity smartbox.severity, message jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    next_number integer;
+BEGIN
+    SELECT a.alert_number INTO next_number
+    FROM smartbox.alerts AS a
+    WHERE a.service = incident.service AND a.incident_id = incident.incident_id
+    ORDER BY a.alert_number DESC
+    LIMIT 1;
+    next_number := coalesce(next_number, 0) + 1;
+
+    INSERT INTO smartbox.alerts
+        (service, incident_id, alert_number, alert_type, severity, ts, payload)
+    VALUES
+        (incident.service, incident.incident_id, next_number, raise_alert.alert_type,
+         raise_alert.severity, at, message);
+
+    -- Who listens gets a name to look up: the message itself can be longer
+    -- than a notification may be.
+    PERFORM pg_notify('smartbox_alerts', json_build_object(
+        'service', incident.service,
+        'incident_id', incident.incident_id,
+        'alert_number', next_number,
+        'alert_type', raise_alert.alert_type)::text);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.raise_alert(smartbox.incidents, text, timestamptz, smartbox.severity, jsonb) IS
+    'writes a message about an incident and notifies smartbox_alerts';
+
+-- ---------------------------------------------------------------------------
+-- The moves
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION smartbox.create_incident(
+    of_service text, anomaly smartbox.anomaly, at timestamptz, confirmation_cycles integer)
+RETURNS smartbox.incidents
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    confirmed CONSTANT boolean := confirmation_cycles <= 1;
+    incident smartbox.incidents;
+BEGIN
+    INSERT INTO smartbox.fingerprints AS f
+        (service, fingerprint_id, anomaly_name, first_seen, last_seen, incident_count)
+    VALUES
+        (of_service, anomaly.fingerprint_id, anomaly.name, at, at, 1)
+    ON CONFLICT (service, fingerprint_id) DO UPDATE SET
+        last_seen = greatest(f.last_seen, excluded.last_seen),
+        incident_count = f.incident_count + 1;
+
+    incident.service := of_service;
+    incident.incident_id := smartbox.incident_id(anomaly.fingerprint_id, at);
+    incident.status := 'SUSPECTED';
+    INSERT INTO smartbox.incidents
+        (service, incident_id, fingerprint_id, anomaly_name,
+         status, confirmed_at, severity, score, confidence, first_seen, last_seen, last_evaluated,
+         occurrence_count, consecutive_detections, missed_cycles, signals, description)
+    VALUES
+        (of_service, incident.incident_id, anomaly.fingerprint_id, anomaly.name,
+         CASE WHEN confirmed THEN 'OPEN' ELSE 'SUSPECTED' END::smartbox.incident_status,
+         CASE WHEN confirmed THEN at END,
+         anomaly.severity, anomaly.score, anomaly.confidence, at, at, at,
+         1, 1, 0, anomaly.signals, anomaly.description);
+
+    PERFORM smartbox.record_event(incident, 'CREATE', at, anomaly.severity, anomaly.score);
+    SELECT i.* INTO incident
+    FROM smartbox.incidents AS i
+    WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
+    IF confirmed THEN
+        PERFORM smartbox.record_event(incident, 'CONFIRM', at, anomaly.severity, anomaly.score);
+    END IF;
+    RETURN incident;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.create_incident(text, smartbox.anomaly, timestamptz, integer) IS
+    'begins an incident: SUSPECTED, or OPEN at once where one detection is enough';
+
+CREATE FUNCTION smartbox.next_event(incident smartbox.incidents, confirmation_cycles integer)
+RETURNS smartbox.incident_event
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE
+        WHEN incident.status IS NULL THEN 'CREATE'
+        WHEN incident.status = 'CLOSED' THEN 'REOPEN'
+        WHEN incident.status = 'SUSPECTED'
+            AND incident.consecutive_detections + 1 >= confirmation_cycles THEN 'CONFIRM'
+        ELSE 'CONTINUE'
+    END;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.next_event(smartbox.incidents, integer) IS
+    'what a detection does to an incident (NULL: to none): CREATE, CONFIRM, CONTINUE or REOPEN';
+
+CREATE FUNCTION smartbox.continue_incident(
+    incident smartbox.incidents, anomaly smartbox.anomaly, at timestamptz, action smartbox.incident_event)
+RETURNS smartbox.incidents
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    details jsonb := '{}';
+BEGIN
+    IF action = 'REOPEN' THEN
+        incident.consecutive_detections := 0;
+        details := jsonb_build_object(
+            'closed_at', smartbox.iso_timestamp(incident.resolved_at),
+            'reason', incident.resolution_reason);
+    END IF;
+    IF action <> 'CONTINUE' OR incident.status = 'RECOVERING' THEN
+        incident.status := 'OPEN';
+    END IF;
+    IF action = 'CONFIRM' THEN
+        incident.confirmed_at := at;
+    END IF;
+    incident.resolved_at := NULL;
+    incident.resolution_reason := NULL;
+    incident.severity := greatest(incident.severity, anomaly.severity);
+    incident.score := least(incident.score, anomaly.score);
+    incident.confidence := coalesce(anomaly.confidence, incident.confidence);
+    incident.last_seen := at;
+    incident.last_evaluated := at;
+    incident.occurrence_count := incident.occurrence_count + 1;
+    incident.consecutive_detections := incident.consecutive_detections + 1;
+    incident.missed_cycles := 0;
+    incident.description := coalesce(nullif(anomaly.description, ''), incident.description);
+    IF NOT incident.signals @> anomaly.signals THEN
+        SELECT array_agg(DISTINCT s.signal) INTO incident.signals
+        FROM unnest(incident.signals || anomaly.signals) AS s(signal);
+    END IF;
+    IF anomaly.name <> incident.anomaly_name THEN
+        details := details || jsonb_build_object('anomaly_name', anomaly.name);
+    END IF;
+
+    UPDATE smartbox.incidents AS i SET
+        status = incident.status,
+        severity = incident.severity,
+        score = incident.score,
+        confidence = incident.confidence,
+        last_seen = incident.last_seen,
+        last_evaluated = incident.last_evaluated,
+        confirmed_at = incident.confirmed_at,
+        resolved_at = incident.resolved_at,
+        resolution_reason = incident.resolution_reason,
+        occurrence_count = incident.occurrence_count,
+        consecutive_detections = incident.consecutive_detections,
+        missed_cycles = incident.missed_cycles,
+        signals = incident.signals,
+        description = incident.description
+    WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
+
+    UPDATE smartbox.fingerprints AS f
+    SET last_seen = greatest(f.last_seen, incident.last_seen)
+    WHERE f.service = incident.service AND f.fingerprint_id = incident.fingerprint_id;
+
+    PERFORM smartbox.record_event(incident, action, at, anomaly.severity, anomaly.score, details);
+    RETURN incident;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.continue_incident(smartbox.incidents, smartbox.anomaly, timestamptz, smartbox.incident_event) IS
+    'an incident was detected again: CONTINUE, CONFIRM or REOPEN, as next_event says';
+
+CREATE FUNCTION smartbox.end_incident(
+    incident smartbox.incidents, event smartbox.incident_event, reason text, at timestamptz)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    message jsonb;
+BEGIN
+    incident.status := 'CLOSED';
+    incident.resolved_at := at;
+    incident.resolution_reason := reason;
+
+    UPDATE smartbox.incidents AS i SET
+        status = incident.status,
+        resolved_at = incident.resolved_at,
+        resolution_reason = incident.resolution_reason,
+        last_evaluated = incident.last_evaluated,
+        consecutive_detections = incident.consecutive_detections,
+        missed_cycles = incident.missed_cycles
+    WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
+
+    PERFORM smartbox.record_event(incident, event, at, incident.severity, incident.score,
+        jsonb_build_object('reason', reason));
+
+    -- Nobody was told of a suspicion, so nobody is told that it is gone.
+    IF incident.confirmed_at IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    message := jsonb_build_object(
+        'alert_type', 'incident_resolved',
+        'service', incident.service,
+        'timestamp', smartbox.iso_timestamp(at),
+        'incident_id', incident.incident_id,
+        'fingerprint_id', incident.fingerprint_id,
+        'anomaly_name', incident.anomaly_name,
+        'resolution_details', jsonb_build_object(
+            'final_severity', incident.severity,
+            'total_occurrences', incident.occurrence_count,
+            'incident_duration_minutes', smartbox.minutes_between(incident.first_seen, at),
+            'first_seen', smartbox.iso_timestamp(incident.first_seen),
+            'reason', reason));
+    PERFORM smartbox.raise_alert(incident, 'incident_resolved', at, incident.severity, message);
+    RETURN message;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.end_incident(smartbox.incidents, smartbox.incident_event, text, timestamptz) IS
+    'closes an incident; returns the resolution that went out, NULL for one that was never confirmed';
+
+CREATE FUNCTION smartbox.miss_incident(
+    incident smartbox.incidents, at timestamptz, resolution_grace_cycles integer)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    recovers boolean;
+BEGIN
+    incident.last_evaluated := at;
+    incident.consecutive_detections := 0;
+    incident.missed_cycles := incident.missed_cycles + 1;
+
+    IF incident.missed_cycles >= resolution_grace_cycles THEN
+        IF incident.status = 'SUSPECTED' THEN
+            RETURN smartbox.end_incident(incident, 'EXPIRE', 'suspected_expired', at);
+        END IF;
+        RETURN smartbox.end_incident(incident, 'RESOLVE', 'resolved', at);
+    END IF;
+
+    recovers := incident.status = 'OPEN';
+    IF recovers THEN
+        incident.status := 'RECOVERING';
+    END IF;
+    UPDATE smartbox.incidents AS i SET
+        status = incident.status,
+        last_evaluated = incident.last_evaluated,
+        consecutive_detections = incident.consecutive_detections,
+        missed_cycles = incident.missed_cycles
+    WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
+    IF recovers THEN
+        PERFORM smartbox.record_event(incident, 'RECOVER', at, incident.severity, incident.score);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.miss_incident(smartbox.incidents, timestamptz, integer) IS
+    'an active incident was not detected in this cycle: RECOVER, or the end after resolution_grace_cycles; returns the resolution that went out, if any';
+
+-- ---------------------------------------------------------------------------
+-- One detection
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION smartbox.find_active_incident(
+    of_service text, anomaly smartbox.anomaly, moved text[], reserved text[])
+RETURNS smartbox.incidents
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    incident smartbox.incidents;
+BEGIN
+    SELECT i.* INTO incident
+    FROM smartbox.incidents AS i
+    WHERE i.service = of_service AND i.status <> 'CLOSED'
+        AND i.incident_id <> ALL (moved)
+        AND (i.fingerprint_id = anomaly.fingerprint_id
+            OR (i.signals && anomaly.signals AND i.incident_id <> ALL (reserved)))
+    ORDER BY (i.fingerprint_id = anomaly.fingerprint_id) DESC, i.first_seen, i.incident_id
+    LIMIT 1
+    FOR NO KEY UPDATE;
+    RETURN incident;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.find_active_incident(text, smartbox.anomaly, text[], text[]) IS
+    'the incident that an anomaly belongs to: the active one of the same pattern, else the oldest one that shares a signal with it and is not reserved for another';
+
+CREATE FUNCTION smartbox.find_reopenable_incident(
+    of_service text, anomaly smartbox.anomaly, closed_after timestamptz)
+RETURNS smartbox.incidents
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    incident smartbox.incidents;
+BEGIN
+    SELECT i.* INTO incident
+    FROM smartbox.incidents AS i
+    WHERE i.service = of_service AND i.fingerprint_id = anomaly.fingerprint_id
+        AND i.status = 'CLOSED' AND i.confirmed_at IS NOT NULL
+        AND i.resolved_at > closed_after
+        AND i.resolution_reason <> 'auto_stale'
+    ORDER BY i.resolved_at DESC, i.incident_id
+    LIMIT 1
+    FOR NO KEY UPDATE;
+    RETURN incident;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.find_reopenable_incident(text, smartbox.anomaly, timestamptz) IS
+    'the last incident of the same pattern, if it was confirmed and closed after an instant; never one that was closed for being stale';
+
+CREATE FUNCTION smartbox.process_anomalies(
+    of_service text, at timestamptz, INOUT payload jsonb,
+    detection_severity smartbox.severity, no_data boolean,
+    confirmation_cycles integer, incident_separation interval,
+    OUT moved text[], OUT resolved jsonb)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    alert_type CONSTANT text := CASE WHEN no_data THEN 'no_data' ELSE 'anomaly_detected' END;
+    elements jsonb[];
+    anomalies smartbox.anomaly[];
+    anomaly smartbox.anomaly;
+    fingerprints text[] := '{}';
+    reserved text[] := '{}';
+    incident smartbox.incidents;
+    action smartbox.incident_event;
+    previous_severity smartbox.severity;
+    escalated boolean;
+    metadata jsonb[] := '{}';
+    same integer;
+    message jsonb;
+BEGIN
+    moved := '{}';
+    resolved := '[]';
+    SELECT array_agg(e.value ORDER BY e.ordinality) INTO elements
+    FROM jsonb_array_elements(payload->'anomalies') WITH ORDINALITY AS e;
+    FOR n IN 1 .. cardinality(elements) LOOP
+        anomaly := smartbox.read_anomaly(of_service, elements[n], detection_severity);
+        anomalies[n] := anomaly;
+        fingerprints[n] := anomaly.fingerprint_id;
+    END LOOP;
+
+    -- An incident whose own pattern is in this detection is not another's.
+    IF cardinality(elements) > 1 THEN
+        SELECT coalesce(array_agg(i.incident_id), '{}') INTO reserved
+        FROM smartbox.incidents AS i
+        WHERE i.service = of_service AND i.status <> 'CLOSED'
+            AND i.fingerprint_id = ANY (fingerprints);
+    END IF;
+
+    FOR n IN 1 .. cardinality(elements) LOOP
+        anomaly := anomalies[n];
+
+        -- The same name twice in one detection is one fault.
+        same := array_position(fingerprints, anomaly.fingerprint_id);
+        IF same < n THEN
+            metadata[n] := metadata[same];
+            elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
+            CONTINUE;
+        END IF;
+
+        incident := smartbox.find_active_incident(of_service, anomaly, moved, reserved);
+        IF incident.last_seen < at - incident_separation THEN
+            moved := moved || incident.incident_id;
+            message := smartbox.end_incident(incident, 'EXPIRE', 'auto_stale', at);
+            IF message IS NOT NULL THEN
+                resolved := resolved || message;
+            END IF;
+            incident := NULL;
+        ELSIF incident.incident_id IS NULL THEN
+            incident := smartbox.find_reopenable_incident(of_service, anomaly, at - incident_separation);
+        END IF;
+
+        action := smartbox.next_event(incident, confirmation_cycles);
+        previous_severity := CASE WHEN incident.status IN ('OPEN', 'RECOVERING') THEN incident.severity END;
+        escalated := coalesce(anomaly.severity > previous_severity, false);
+        IF action = 'CREATE' THEN
+            incident := smartbox.create_incident(of_service, anomaly, at, confirmation_cycles);
+        ELSE
+            incident := smartbox.continue_incident(incident, anomaly, at, action);
+        END IF;
+        IF escalated THEN
+            PERFORM smartbox.record_event(incident, 'ESCALATE', at, anomaly.severity, anomaly.score,
+                jsonb_build_object('from', previous_severity, 'to', anomaly.severity));
+        END IF;
+        moved := moved || incident.incident_id;
+
+        metadata[n] := coalesce(elements[n]->'metadata', '{}') || jsonb_build_object(
+            'fingerprint_id', incident.fingerprint_id,
+            'incident_id', incident.incident_id,
+            'status', incident.status,
+            'incident_action', action,
+            'occurrence_count', incident.occurrence_count,
+            'first_seen', smartbox.iso_timestamp(incident.first_seen),
+            'duration_minutes', smartbox.minutes_between(incident.first_seen, at));
+        elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
+
+        IF escalated OR (action <> 'CONTINUE' AND incident.status = 'OPEN') THEN
+            PERFORM smartbox.raise_alert(incident, alert_type, at, anomaly.severity,
+                payload || jsonb_build_object(
+                    'alert_type', alert_type,
+                    'overall_severity', anomaly.severity,
+                    'anomaly_count', 1,
+                    'anomalies', jsonb_build_array(elements[n])));
+        END IF;
+    END LOOP;
+
+    payload := payload || jsonb_build_object('anomalies', to_jsonb(elements));
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.process_anomalies(text, timestamptz, jsonb, smartbox.severity, boolean, integer, interval) IS
+    'finds or begins the incident of each anomaly of a detection and moves it; returns the payload with what became of each, the incidents that were moved, and the resolutions that went out';
+
+CREATE FUNCTION smartbox.process_detection() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    rules record;
+    newest timestamptz;
+    moved text[] := '{}';
+    resolved jsonb := '[]';
+    incident smartbox.incidents;
+    message jsonb;
+BEGIN
+    -- Two detections of one service wait for each other here; what comes
+    -- after sees what the other one did.
+    SELECT s.time_zone,
+        coalesce(s.confirmation_cycles, c.confirmation_cycles) AS confirmation_cycles,
+        coalesce(s.resolution_grace_cycles, c.resolution_grace_cycles) AS resolution_grace_cycles,
+        coalesce(s.incident_separation, c.incident_separation) AS incident_separation
+    INTO rules
+    FROM smartbox.services AS s
+        JOIN smartbox.service_categories AS c ON c.category = s.category
+    WHERE s.service = NEW.service
+    FOR NO KEY UPDATE OF s;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'foreign_key_violation',
+            MESSAGE = format('service "%s" is not known', NEW.service),
+            HINT = 'Add it first: INSERT INTO smartbox.services (service) VALUES (...).',
+            SCHEMA = 'smartbox',
+            TABLE = 'detections',
+            COLUMN = 'service';
+    END IF;
+
+    SELECT d.ts INTO newest
+    FROM smartbox.detections AS d
+    WHERE d.service = NEW.service
+    ORDER BY d.ts DESC
+    LIMIT 1;
+    IF newest = NEW.ts OR (newest > NEW.ts AND EXISTS (
+            SELECT FROM smartbox.detections AS d
+            WHERE d.service = NEW.service AND d.ts = NEW.ts))
+    THEN
+        RETURN NULL;
+    END IF;
+
+    NEW.processed_at := clock_timestamp();
+    IF NEW.time_period IS NULL THEN
+        NEW.time_period := @extschema@.time_period(NEW.ts, rules.time_zone);
+    END IF;
+    IF NEW.is_anomaly THEN
+        NEW.payload := smartbox.complete_payload(
+            NEW.payload, NEW.service, NEW.ts, NEW.time_period,
+            NEW.severity, NEW.score, NEW.confidence, NEW.no_data);
+        NEW.severity := greatest(NEW.severity, (NEW.payload->>'overall_severity')::smartbox.severity);
+    END IF;
+
+    -- Time only goes forward: a late detection is kept and moves nothing.
+    IF newest > NEW.ts THEN
+        RETURN NEW;
+    END IF;
+
+    IF NEW.is_anomaly THEN
+        SELECT p.payload, p.moved, p.resolved INTO NEW.payload, moved, resolved
+        FROM smartbox.process_anomalies(
+            NEW.service, NEW.ts, NEW.payload, NEW.severity, NEW.no_data,
+            rules.confirmation_cycles, rules.incident_separation) AS p;
+    END IF;
+
+    -- Without data nothing can be said about the other incidents.
+    IF NOT NEW.no_data THEN
+        FOR incident IN
+            SELECT i.*
+            FROM smartbox.incidents AS i
+            WHERE i.service = NEW.service AND i.status <> 'CLOSED'
+                AND i.incident_id <> ALL (moved)
+            ORDER BY i.first_seen, i.incident_id
+            FOR NO KEY UPDATE
+        LOOP
+            message := smartbox.miss_incident(incident, NEW.ts, rules.resolution_grace_cycles);
+            IF message IS NOT NULL THEN
+                resolved := resolved || message;
+            END IF;
+        END LOOP;
+    END IF;
+
+    IF resolved <> '[]' THEN
+        NEW.payload := NEW.payload || jsonb_build_object('resolved_incidents', resolved);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.process_detection() IS
+    'trigger: what a new detection does to the incidents of its service; completes the row''s payload with it';
+
+CREATE TRIGGER process_detection BEFORE INSERT ON smartbox.detections
+    FOR EACH ROW WHEN (NEW.processed_at IS NULL)
+    EXECUTE FUNCTION smartbox.process_detection();
+
+-- ---------------------------------------------------------------------------
+-- What nobody may do, by hand neither
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION smartbox.guard_incident_transition() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    allowed smartbox.incident_status[] := CASE OLD.status
+        WHEN 'SUSPECTED' THEN '{OPEN,CLOSED}'
+        WHEN 'OPEN' THEN '{RECOVERING,CLOSED}'
+        WHEN 'RECOVERING' THEN '{OPEN,CLOSED}'
+        WHEN 'CLOSED' THEN CASE WHEN OLD.confirmed_at IS NULL THEN '{}' ELSE '{OPEN}' END
+    END;
+BEGIN
+    IF NEW.status <> ALL (allowed) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'check_violation',
+            MESSAGE = format('incident %s of service "%s" cannot go from %s to %s',
+                             OLD.incident_id, OLD.service, OLD.status, NEW.status),
+            HINT = CASE
+                WHEN OLD.status = 'CLOSED' AND OLD.confirmed_at IS NULL
+                    THEN 'It was closed without ever being confirmed, and stays closed.'
+                ELSE format('From %s it can go to %s.', OLD.status, array_to_string(allowed, ' or '))
+            END,
+            SCHEMA = 'smartbox',
+            TABLE = 'incidents',
+            COLUMN = 'status';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.guard_incident_transition() IS
+    'trigger: refuses a change of an incident''s status that the state machine does not have';
+
+CREATE TRIGGER guard_transition BEFORE UPDATE ON smartbox.incidents
+    FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status)
+    EXECUTE FUNCTION smartbox.guard_incident_transition();
