@@ -1,0 +1,22 @@
+/*
+ * source_query.h
+ *	  Addresses and queries of the metric source, as they go over the wire.
+ */
+#ifndef SBA_NET_SOURCE_QUERY_H
+#define SBA_NET_SOURCE_QUERY_H
+
+#include "lib/stringinfo.h"
+
+/* Raise an error when no endpoint is configured. */
+extern void sba_require_endpoint(void);
+
+/* The endpoint's host and port for messages, without user and password. */
+extern char *sba_endpoint_host(void);
+
+/* The address of a part of the API. */
+extern char *sba_endpoint_url(const char *path);
+
+/* Append a text as it has to be written in a URL or form, in UTF-8. */
+extern void sba_append_encoded(StringInfo form, const char *text);
+
+#endif							/* SBA_NET_SOURCE_QUERY_H */
