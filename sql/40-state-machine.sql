@@ -139,7 +139,7 @@ BEGIN
             'confidence_score', confidence)));
     END IF;
     IF severity = 'none' THEN
-        SELECT coalesce(max(a.severity), 'none') INTO severity
+        SELECT max(a.severity) INTO severity
         FROM jsonb_array_elements(anomalies) AS e
             CROSS JOIN LATERAL smartbox.read_anomaly(of_service, e.value, 'none') AS a;
     END IF;
@@ -539,6 +539,8 @@ BEGIN
         anomaly := smartbox.read_anomaly(of_service, elements[n], detection_severity);
         anomalies[n] := anomaly;
         fingerprints[n] := anomaly.fingerprint_id;
+        elements[n] := elements[n]
+            || jsonb_build_object('name', anomaly.name, 'severity', anomaly.severity);
     END LOOP;
 
     -- An incident whose own pattern is in this detection is not another's.
@@ -670,7 +672,12 @@ BEGIN
     END IF;
 
     -- Time only goes forward: a late detection is kept and moves nothing.
+    -- What could not be read is refused all the same.
     IF newest > NEW.ts THEN
+        IF NEW.is_anomaly THEN
+            PERFORM smartbox.read_anomaly(NEW.service, e.value, NEW.severity)
+            FROM jsonb_array_elements(NEW.payload->'anomalies') AS e;
+        END IF;
         RETURN NEW;
     END IF;
 

@@ -1,0 +1,237 @@
+-- What people and BI tools read: one row per thing, timestamptz, no jsonb
+-- needed to answer a question.
+
+CREATE VIEW smartbox.active_incidents AS
+SELECT
+    i.service,
+    s.category,
+    i.incident_id,
+    i.fingerprint_id,
+    i.anomaly_name,
+    i.status,
+    i.severity,
+    i.score,
+    i.confidence,
+    i.first_seen,
+    i.confirmed_at,
+    i.last_seen,
+    i.last_evaluated,
+    smartbox.minutes_between(i.first_seen, i.last_seen) AS duration_minutes,
+    i.occurrence_count,
+    i.consecutive_detections,
+    i.missed_cycles,
+    i.signals,
+    i.description
+FROM smartbox.incidents AS i
+    JOIN smartbox.services AS s ON s.service = i.service
+WHERE i.status <> 'CLOSED';
+
+COMMENT ON VIEW smartbox.active_incidents IS 'incidents that are not closed: suspected, open and recovering';
+COMMENT ON COLUMN smartbox.active_incidents.service IS 'the service';
+COMMENT ON COLUMN smartbox.active_incidents.category IS 'what kind of service';
+COMMENT ON COLUMN smartbox.active_incidents.incident_id IS 'the incident';
+COMMENT ON COLUMN smartbox.active_incidents.fingerprint_id IS 'the pattern that it is an occurrence of';
+COMMENT ON COLUMN smartbox.active_incidents.anomaly_name IS 'what is wrong';
+COMMENT ON COLUMN smartbox.active_incidents.status IS 'SUSPECTED, OPEN or RECOVERING';
+COMMENT ON COLUMN smartbox.active_incidents.severity IS 'the worst so far';
+COMMENT ON COLUMN smartbox.active_incidents.score IS 'the worst (lowest) so far';
+COMMENT ON COLUMN smartbox.active_incidents.confidence IS 'of the last detection, 0 to 1';
+COMMENT ON COLUMN smartbox.active_incidents.first_seen IS 'instant of the first detection';
+COMMENT ON COLUMN smartbox.active_incidents.confirmed_at IS 'instant at which it became OPEN; NULL: still suspected';
+COMMENT ON COLUMN smartbox.active_incidents.last_seen IS 'instant of the last detection';
+COMMENT ON COLUMN smartbox.active_incidents.last_evaluated IS 'instant of the last cycle that counted, detected or not';
+COMMENT ON COLUMN smartbox.active_incidents.duration_minutes IS 'minutes from the first to the last detection';
+COMMENT ON COLUMN smartbox.active_incidents.occurrence_count IS 'cycles in which it was detected';
+COMMENT ON COLUMN smartbox.active_incidents.consecutive_detections IS 'of these, the last ones in a row';
+COMMENT ON COLUMN smartbox.active_incidents.missed_cycles IS 'quiet cycles in a row since';
+COMMENT ON COLUMN smartbox.active_incidents.signals IS 'all names and signals under which it was detected';
+COMMENT ON COLUMN smartbox.active_incidents.description IS 'in words, of the last detection';
+
+CREATE VIEW smartbox.incident_timeline AS
+SELECT
+    e.service,
+    e.incident_id,
+    e.event_number,
+    e.ts,
+    e.event,
+    e.status,
+    e.severity,
+    e.score,
+    coalesce(e.details->>'anomaly_name', i.anomaly_name) AS anomaly_name,
+    e.details->>'reason' AS reason,
+    smartbox.minutes_between(i.first_seen, e.ts) AS minutes_since_first_seen,
+    e.recorded_at
+FROM smartbox.incident_events AS e
+    JOIN smartbox.incidents AS i ON i.service = e.service AND i.incident_id = e.incident_id;
+
+COMMENT ON VIEW smartbox.incident_timeline IS 'what happened to each incident; order by service, incident_id, event_number';
+COMMENT ON COLUMN smartbox.incident_timeline.service IS 'the service';
+COMMENT ON COLUMN smartbox.incident_timeline.incident_id IS 'the incident';
+COMMENT ON COLUMN smartbox.incident_timeline.event_number IS 'number within the incident, from 1';
+COMMENT ON COLUMN smartbox.incident_timeline.ts IS 'instant of the sample that made it happen';
+COMMENT ON COLUMN smartbox.incident_timeline.event IS 'what happened';
+COMMENT ON COLUMN smartbox.incident_timeline.status IS 'status of the incident afterwards';
+COMMENT ON COLUMN smartbox.incident_timeline.severity IS 'severity in this cycle';
+COMMENT ON COLUMN smartbox.incident_timeline.score IS 'score in this cycle';
+COMMENT ON COLUMN smartbox.incident_timeline.anomaly_name IS 'what was wrong, by the name that it had in this cycle';
+COMMENT ON COLUMN smartbox.incident_timeline.reason IS 'why the incident ended; of a REOPEN, why it had ended before';
+COMMENT ON COLUMN smartbox.incident_timeline.minutes_since_first_seen IS 'minutes since the first detection';
+COMMENT ON COLUMN smartbox.incident_timeline.recorded_at IS 'when the event was written';
+
+CREATE VIEW smartbox.anomalies AS
+SELECT
+    d.service,
+    d.ts,
+    a.anomaly_number::integer AS anomaly_number,
+    d.time_period,
+    a.anomaly->>'name' AS anomaly_name,
+    a.anomaly->>'type' AS anomaly_type,
+    (a.anomaly->>'severity')::smartbox.severity AS severity,
+    (a.anomaly->>'score')::double precision AS score,
+    (a.anomaly->>'confidence_score')::double precision AS confidence,
+    a.anomaly->>'description' AS description,
+    a.anomaly->>'interpretation' AS interpretation,
+    a.anomaly->'metadata'->>'fingerprint_id' AS fingerprint_id,
+    a.anomaly->'metadata'->>'incident_id' AS incident_id,
+    (a.anomaly->'metadata'->>'status')::smartbox.incident_status AS incident_status,
+    (a.anomaly->'metadata'->>'incident_action')::smartbox.incident_event AS incident_action,
+    (a.anomaly->'metadata'->>'occurrence_count')::integer AS occurrence_count
+FROM smartbox.detections AS d
+    CROSS JOIN LATERAL jsonb_array_elements(
+        CASE jsonb_typeof(d.payload->'anomalies') WHEN 'array' THEN d.payload->'anomalies' END)
+        WITH ORDINALITY AS a(anomaly, anomaly_number)
+WHERE d.is_anomaly;
+
+COMMENT ON VIEW smartbox.anomalies IS 'one row per anomaly of each detection';
+COMMENT ON COLUMN smartbox.anomalies.service IS 'the service';
+COMMENT ON COLUMN smartbox.anomalies.ts IS 'instant of the sample';
+COMMENT ON COLUMN smartbox.anomalies.anomaly_number IS 'number within the detection, from 1, worst first as the detector ranked them';
+COMMENT ON COLUMN smartbox.anomalies.time_period IS 'part of the week';
+COMMENT ON COLUMN smartbox.anomalies.anomaly_name IS 'what is wrong';
+COMMENT ON COLUMN smartbox.anomalies.anomaly_type IS 'what found it';
+COMMENT ON COLUMN smartbox.anomalies.severity IS 'how bad it is';
+COMMENT ON COLUMN smartbox.anomalies.score IS 'calibrated score, lower is stranger';
+COMMENT ON COLUMN smartbox.anomalies.confidence IS 'how far to trust it, 0 to 1';
+COMMENT ON COLUMN smartbox.anomalies.description IS 'in words';
+COMMENT ON COLUMN smartbox.anomalies.interpretation IS 'what it means';
+COMMENT ON COLUMN smartbox.anomalies.fingerprint_id IS 'the pattern of its incident; NULL for a detection that came too late to move one';
+COMMENT ON COLUMN smartbox.anomalies.incident_id IS 'the incident that it belongs to; NULL for a detection that came too late to move one';
+COMMENT ON COLUMN smartbox.anomalies.incident_status IS 'status of the incident after this detection';
+COMMENT ON COLUMN smartbox.anomalies.incident_action IS 'what this detection did to the incident: CREATE, CONFIRM, CONTINUE or REOPEN';
+COMMENT ON COLUMN smartbox.anomalies.occurrence_count IS 'cycles in which the incident was detected so far';
+
+CREATE VIEW smartbox.metric_values AS
+SELECT
+    s.service,
+    s.ts,
+    m.metric,
+    s.metric_values[m.position] AS value,
+    m.unit
+FROM smartbox.samples AS s
+    CROSS JOIN smartbox.metrics AS m;
+
+COMMENT ON VIEW smartbox.metric_values IS 'one row per service, metric and instant; give it a service and a range of ts';
+COMMENT ON COLUMN smartbox.metric_values.service IS 'the service';
+COMMENT ON COLUMN smartbox.metric_values.ts IS 'end of the interval that the value describes';
+COMMENT ON COLUMN smartbox.metric_values.metric IS 'the metric';
+COMMENT ON COLUMN smartbox.metric_values.value IS 'the value; NULL is unknown';
+COMMENT ON COLUMN smartbox.metric_values.unit IS 'its unit';
+
+CREATE VIEW smartbox.model_status AS
+WITH sampling AS (
+    SELECT coalesce(nullif(current_setting('smartbox_anomaly.sample_interval', true), '')::interval,
+                    '5 minutes') AS sample_interval
+), periods AS (
+    SELECT p.time_period,
+        sum((p.last_day - p.first_day + 1) * (p.end_hour - p.start_hour)) * interval '1 hour' AS hours_per_week
+    FROM smartbox.time_periods AS p
+    GROUP BY p.time_period
+)
+SELECT
+    s.service,
+    p.time_period,
+    active.version IS NOT NULL AS is_active,
+    active.version AS active_version,
+    active.trained_at,
+    active.samples,
+    latest.version AS latest_version,
+    latest.status AS latest_status,
+    latest.trained_at AS latest_trained_at,
+    latest.samples AS latest_samples,
+    missing.samples AS missing_samples,
+    latest.trained_at + interval '1 week'
+        * (missing.samples * extract(epoch FROM sampling.sample_interval)
+           / extract(epoch FROM p.hours_per_week))::double precision AS complete_at,
+    CASE
+        WHEN latest.version IS NULL THEN 'never trained'
+        WHEN latest.reason IS NOT NULL THEN latest.reason
+        WHEN missing.samples > 0 THEN format('%s more samples give full confidence', missing.samples)
+    END AS remark
+FROM smartbox.services AS s
+    CROSS JOIN periods AS p
+    CROSS JOIN sampling
+    LEFT JOIN smartbox.models AS active
+        ON active.service = s.service AND active.time_period = p.time_period AND active.is_active
+    LEFT JOIN LATERAL (
+        SELECT m.version, m.status, m.trained_at, m.samples, m.reason
+        FROM smartbox.models AS m
+        WHERE m.service = s.service AND m.time_period = p.time_period
+        ORDER BY m.version DESC
+        LIMIT 1
+    ) AS latest ON true
+    -- A multivariate model has full confidence with 1,000 samples.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN latest.samples < 1000 THEN 1000 - latest.samples ELSE 0 END AS samples
+        WHERE latest.version IS NOT NULL
+        UNION ALL
+        SELECT NULL WHERE latest.version IS NULL
+    ) AS missing
+WHERE s.enabled;
+
+COMMENT ON VIEW smartbox.model_status IS 'one row per enabled service and period: the model that judges, and what is missing';
+COMMENT ON COLUMN smartbox.model_status.service IS 'the service';
+COMMENT ON COLUMN smartbox.model_status.time_period IS 'the part of the week';
+COMMENT ON COLUMN smartbox.model_status.is_active IS 'there is a model that judges';
+COMMENT ON COLUMN smartbox.model_status.active_version IS 'its version';
+COMMENT ON COLUMN smartbox.model_status.trained_at IS 'when it was trained';
+COMMENT ON COLUMN smartbox.model_status.samples IS 'samples that it was trained on';
+COMMENT ON COLUMN smartbox.model_status.latest_version IS 'the last version that was trained, active or not';
+COMMENT ON COLUMN smartbox.model_status.latest_status IS 'what became of it: accepted, rejected or insufficient';
+COMMENT ON COLUMN smartbox.model_status.latest_trained_at IS 'when it was trained';
+COMMENT ON COLUMN smartbox.model_status.latest_samples IS 'samples that the last version was trained on';
+COMMENT ON COLUMN smartbox.model_status.missing_samples IS 'samples short of the 1,000 that give full confidence; NULL: never trained';
+COMMENT ON COLUMN smartbox.model_status.complete_at IS 'when they will be there if one arrives every sample_interval; the past: train again';
+COMMENT ON COLUMN smartbox.model_status.remark IS 'why there is no model, or a weak one; NULL: nothing is wrong';
+
+CREATE VIEW smartbox.pattern_statistics AS
+SELECT
+    f.service,
+    f.anomaly_name,
+    f.fingerprint_id,
+    count(i.incident_id) AS incidents,
+    count(*) FILTER (WHERE i.status <> 'CLOSED') AS active_incidents,
+    count(*) FILTER (WHERE i.status IN ('OPEN', 'RECOVERING')) AS open_incidents,
+    count(*) FILTER (WHERE i.confirmed_at IS NULL AND i.status = 'CLOSED') AS expired_suspicions,
+    max(i.severity) AS worst_severity,
+    avg(extract(epoch FROM i.resolved_at - i.first_seen) / 60)
+        FILTER (WHERE i.confirmed_at IS NOT NULL AND i.status = 'CLOSED')::double precision
+        AS mean_minutes_to_resolve,
+    f.first_seen,
+    f.last_seen
+FROM smartbox.fingerprints AS f
+    LEFT JOIN smartbox.incidents AS i
+        ON i.service = f.service AND i.fingerprint_id = f.fingerprint_id
+GROUP BY f.service, f.fingerprint_id, f.anomaly_name, f.first_seen, f.last_seen;
+
+COMMENT ON VIEW smartbox.pattern_statistics IS 'one row per service and pattern: how often it came, how long it stayed';
+COMMENT ON COLUMN smartbox.pattern_statistics.service IS 'the service';
+COMMENT ON COLUMN smartbox.pattern_statistics.anomaly_name IS 'what is wrong';
+COMMENT ON COLUMN smartbox.pattern_statistics.fingerprint_id IS 'identity of the pattern';
+COMMENT ON COLUMN smartbox.pattern_statistics.incidents IS 'incidents that are still kept, suspicions that came to nothing included';
+COMMENT ON COLUMN smartbox.pattern_statistics.active_incidents IS 'of these, not closed';
+COMMENT ON COLUMN smartbox.pattern_statistics.open_incidents IS 'of these, open or recovering';
+COMMENT ON COLUMN smartbox.pattern_statistics.expired_suspicions IS 'suspicions that were never confirmed';
+COMMENT ON COLUMN smartbox.pattern_statistics.worst_severity IS 'the worst of its incidents';
+COMMENT ON COLUMN smartbox.pattern_statistics.mean_minutes_to_resolve IS 'mean minutes from the first detection to the end, of confirmed incidents that are over';
+COMMENT ON COLUMN smartbox.pattern_statistics.first_seen IS 'instant of the first detection ever';
+COMMENT ON COLUMN smartbox.pattern_statistics.last_seen IS 'instant of the last detection';

@@ -1,0 +1,36 @@
+-- Nothing is anybody's by default.  The administrator grants what a role
+-- needs; roles are not made here, since they belong to the whole cluster.
+
+REVOKE ALL ON SCHEMA smartbox FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA smartbox FROM PUBLIC;
+
+-- Functions of other extensions may share the schema of the verbs, so the
+-- list is taken from this extension's members.
+DO $$
+DECLARE
+    member regprocedure;
+BEGIN
+    FOR member IN
+        SELECT d.objid
+        FROM pg_catalog.pg_depend AS d
+            JOIN pg_catalog.pg_extension AS x
+                ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = x.oid
+        WHERE x.extname = 'smartbox_anomaly' AND d.deptype = 'e'
+            AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', member);
+    END LOOP;
+END
+$$;
+
+REVOKE ALL ON TYPE smartbox.severity, smartbox.incident_status, smartbox.incident_event, smartbox.anomaly FROM PUBLIC;
+
+-- Pure functions that tell nothing about anybody's data; the period of an
+-- instant is read from the map of the week.
+GRANT EXECUTE ON FUNCTION @extschema@.fingerprint_id(text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.score_to_severity(double precision) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.time_period(timestamptz, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.minutes_between(timestamptz, timestamptz) TO PUBLIC;
+GRANT USAGE ON SCHEMA smartbox TO PUBLIC;
+GRANT USAGE ON TYPE smartbox.severity TO PUBLIC;
+GRANT SELECT ON smartbox.time_periods TO PUBLIC;
