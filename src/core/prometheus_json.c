@@ -702,20 +702,27 @@ static void
 note_tokenizer_error(SbaPrometheusReader *reader)
 {
 	unsigned char *text;
-	size_t		length;
 
 	if (reader->error.status != SBA_OK)
 		return;
 	text = yajl_get_error(reader->tokenizer, 0, NULL, 0);
-	length = text == NULL ? 0 : strcspn((char *) text, "\n");
-	if (text == NULL || strstr((char *) text, "premature EOF") != NULL)
+	if (text == NULL)
+	{
+		sba_fail(&reader->error, SBA_OUT_OF_MEMORY, "out of memory");
+		return;
+	}
+	text[strcspn((char *) text, "\n")] = '\0';
+	sba_fail(&reader->error, SBA_SYNTAX, "not JSON at byte %llu: %s",
+			 current_byte(reader), (char *) text);
+	yajl_free_error(reader->tokenizer, text);
+}
+
+static void
+note_early_end(SbaPrometheusReader *reader)
+{
+	if (reader->error.status == SBA_OK)
 		sba_fail(&reader->error, SBA_SYNTAX, "the text ends too early, after %llu bytes",
 				 (unsigned long long) reader->bytes_before);
-	else
-		sba_fail(&reader->error, SBA_SYNTAX, "not JSON at byte %llu: %.*s",
-				 current_byte(reader), (int) length, (char *) text);
-	if (text != NULL)
-		yajl_free_error(reader->tokenizer, text);
 }
 
 SbaStatus
@@ -750,12 +757,11 @@ sba_prometheus_reader_finish(SbaPrometheusReader *reader, SbaError *error)
 {
 	if (reader->error.status == SBA_OK &&
 		yajl_complete_parse(reader->tokenizer) != yajl_status_ok)
-		note_tokenizer_error(reader);
+		note_early_end(reader);
 	if (reader->error.status == SBA_OK)
 	{
 		if (reader->position != AT_END)
-			sba_fail(&reader->error, SBA_SYNTAX, "the text ends too early, after %llu bytes",
-					 (unsigned long long) reader->bytes_before);
+			note_early_end(reader);
 		else if (reader->status == STATUS_UNKNOWN)
 			sba_fail(&reader->error, SBA_SYNTAX, "the answer has no \"status\"");
 		else if (reader->status == STATUS_SUCCESS && (reader->answer_keys & KEY_DATA) == 0)
