@@ -8,7 +8,8 @@ FLAGS := -O2
 WARNINGS := -Wall -Wextra -Wno-unused-parameter -Wmissing-prototypes -Wpointer-arith -Wvla -Werror
 override CFLAGS += -std=c11 -D_GNU_SOURCE -g -ffp-contract=off -fno-omit-frame-pointer $(WARNINGS)
 
-CORE := $(patsubst src/%.c,$(OUT)/%.o,$(wildcard src/core/*.c))
+CORE_OBJECTS := $(patsubst src/%.c,$(OUT)/%.o,$(wildcard src/core/*.c))
+CORE := $(OUT)/core.a
 HEADERS := $(wildcard src/core/*.h test/unit/*.h)
 
 # Files of test/unit that are not a test help all of them.
@@ -23,6 +24,10 @@ fuzz: $(FUZZ_TARGETS)
 $(OUT)/core/%.o: src/core/%.c $(HEADERS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(FLAGS) $(CORE_FLAGS) -Isrc -c -o $@ $<
+
+$(CORE): $(CORE_OBJECTS)
+	rm -f $@
+	ar rcs $@ $^
 
 $(OUT)/unit/%.o: test/unit/%.c $(HEADERS)
 	@mkdir -p $(@D)

@@ -40,8 +40,8 @@ sub prepare
 	return $node;
 }
 
-# Poll until the query returns what is expected; dies with the last answer
-# when the time is up.
+# Poll until the query returns what is expected, a string or a pattern; dies
+# with the last answer when the time is up.
 sub wait_for
 {
 	my ($self, $database, $query, $expected, $seconds) = @_;
@@ -51,7 +51,7 @@ sub wait_for
 	while (1)
 	{
 		$answer = $self->safe_psql($database, $query);
-		return $answer if $answer eq $expected;
+		return $answer if ref $expected ? $answer =~ $expected : $answer eq $expected;
 		die "after $seconds s \"$query\" still gives \"$answer\", not \"$expected\""
 		  if Time::HiRes::time() > $deadline;
 		select(undef, undef, undef, 0.1);
