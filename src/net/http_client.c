@@ -442,7 +442,12 @@ note_outcome(Transfer *transfer, CURLcode code)
 	if (transfer->stopped)
 		request->outcome = SBA_HTTP_STOPPED;
 	else if (transfer->too_large)
+	{
 		request->outcome = SBA_HTTP_TOO_LARGE;
+		if (transfer->header_bytes > MAX_HEADER_BYTES)
+			strlcpy(request->message, "more than 64 kB of headers arrived",
+					sizeof(request->message));
+	}
 	else if (code == CURLE_OK || transfer->truncated)
 		request->outcome = SBA_HTTP_DONE;
 	else

@@ -18,9 +18,10 @@ typedef struct SbaHttpRequest
 	const char *form;			/* body of a POST, form-encoded; NULL means GET */
 
 	/*
-	 * Called for each piece of the decoded body of an answer, also of an error
-	 * answer.  Runs inside libcurl: must not raise errors nor use palloc.
-	 * Returning false ends this request (failure = SBA_HTTP_STOPPED).
+	 * Called for each piece of the decoded body of an answer; status is known
+	 * by then.  Of an answer that is no success, only the first 16 kB come.
+	 * Runs inside libcurl: must not raise errors nor use palloc.  Returning
+	 * false ends this request (outcome = SBA_HTTP_STOPPED).
 	 */
 	bool		(*on_body) (void *context, const char *data, size_t length);
 	void	   *context;
@@ -46,7 +47,11 @@ typedef struct SbaHttpRequest
  * caller to judge.  before_retry(context) is called before a request is sent
  * again so that the caller can forget what it had read; may be NULL.
  *
- * Timeouts, retries and size limits come from the settings.
+ * Timeouts, retries and size limits come from the settings; the timeout is
+ * for each attempt.  Sent again, after a growing pause, is what met status 500,
+ * 502, 503 or 504, a timeout, or a connection that was refused or broke.  When
+ * a URL has not answered at all in the end, requests to it that were not sent
+ * yet fail with the same message.
  */
 extern void sba_http_perform(SbaHttpRequest *requests, int n_requests,
 							 void (*before_retry) (void *context));

@@ -309,6 +309,8 @@ fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
 		readable_line(request->error_text, request->error_length);
 	if (line[0] != '\0')
 		detail = psprintf("The server said: %s", line);
+	else if (http->attempts > 1)
+		detail = psprintf("Tried %d times.", http->attempts);
 	if (http->status >= 300 && http->status < 400)
 		hint = "Redirects are not followed.  Set smartbox_anomaly.vm_endpoint to the address that the server redirects to.";
 	else if (http->status == 401 || http->status == 403)
@@ -323,23 +325,37 @@ fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
 			   detail, hint);
 }
 
-/* Note that there was no answer. */
+/* Words of a library as a sentence of an error's detail. */
+static char *
+sentence(const char *words)
+{
+	char	   *text = readable_line(words, strlen(words));
+	size_t		length = strlen(text);
+
+	while (length > 0 && text[length - 1] == '.')
+		text[--length] = '\0';
+	text[0] = pg_toupper((unsigned char) text[0]);
+	return psprintf("%s.", text);
+}
+
+/* Note that there was no answer, or not all of it. */
 static void
 fail_unanswered(SbaSourceRequest *request, const char *subject, const char *host)
 {
 	const SbaHttpRequest *http = request->http;
-	char	   *words = readable_line(http->message, strlen(http->message));
-	char	   *detail;
+	char	   *detail = sentence(http->message);
 
 	if (http->attempts > 1)
-		detail = psprintf("%s.  Tried %d times.", words, http->attempts);
-	else
-		detail = psprintf("%s.", words);
+		detail = psprintf("%s  Tried %d times.", detail, http->attempts);
 	if (http->outcome == SBA_HTTP_TIMEOUT)
 		fail_query(request->query, ERRCODE_CONNECTION_FAILURE,
 				   psprintf("timed out while fetching %s from \"%s\"", subject, host),
 				   detail,
 				   "The time allowed is in smartbox_anomaly.vm_timeout and smartbox_anomaly.vm_connect_timeout.");
+	else if (http->status != 0)
+		fail_query(request->query, ERRCODE_CONNECTION_FAILURE,
+				   psprintf("lost the connection while fetching %s from \"%s\"", subject, host),
+				   detail, NULL);
 	else
 		fail_query(request->query, ERRCODE_CONNECTION_FAILURE,
 				   psprintf("could not fetch %s from \"%s\"", subject, host),
@@ -350,8 +366,11 @@ fail_unanswered(SbaSourceRequest *request, const char *subject, const char *host
 static void
 fail_too_large(SbaSourceRequest *request, const char *subject, const char *host)
 {
+	const SbaHttpRequest *http = request->http;
+
 	fail_query(request->query, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 			   psprintf("answer for %s from \"%s\" is too large", subject, host),
+			   http->message[0] != '\0' ? sentence(http->message) :
 			   psprintf("More than %d kB arrived.", sba_max_response_size_kb),
 			   "The limit is smartbox_anomaly.max_response_size.  Does the query aggregate by service?");
 }
@@ -364,11 +383,11 @@ fail_unreadable(SbaSourceRequest *request, const SbaError *error,
 	if (error->status == SBA_OUT_OF_MEMORY)
 		fail_query(request->query, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 				   psprintf("answer for %s from \"%s\" is too complex", subject, host),
-				   psprintf("The reader said: %s.", error->message), NULL);
+				   sentence(error->message), NULL);
 	else
 		fail_query(request->query, ERRCODE_INVALID_JSON_TEXT,
 				   psprintf("could not read the answer for %s from \"%s\"", subject, host),
-				   psprintf("The reader said: %s.", error->message),
+				   sentence(error->message),
 				   "Is smartbox_anomaly.vm_endpoint the address of a server with the Prometheus HTTP API?");
 }
 
