@@ -1,0 +1,49 @@
+-- Who may do what: nothing by default, and what a grant is good for.
+BEGIN;
+CREATE EXTENSION IF NOT EXISTS pgtap;
+SELECT plan(15);
+
+CREATE ROLE smartbox_test_nobody;
+
+SELECT is_empty(
+    $$ SELECT c.oid::regclass, a.privilege_type
+       FROM pg_class AS c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
+       WHERE c.relnamespace = 'smartbox'::regnamespace AND c.relkind IN ('r', 'v') AND a.grantee = 0
+           AND (c.oid, a.privilege_type) <> ('smartbox.time_periods'::regclass, 'SELECT') $$,
+    'PUBLIC has nothing of the tables but the map of the week');
+SELECT set_eq(
+    $$ SELECT p.oid::regprocedure::text
+       FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid JOIN pg_proc AS p ON p.oid = d.objid,
+           aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
+       WHERE d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+           AND x.extname = 'smartbox_anomaly' AND a.grantee = 0 $$,
+    ARRAY['fingerprint_id(text,text)', 'score_to_severity(double precision)', 'time_period(timestamp with time zone,text)',
+          'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)'],
+    'PUBLIC may call pure functions');
+SELECT ok(NOT has_schema_privilege('smartbox_test_nobody', 'smartbox', 'CREATE'), 'nobody adds objects');
+
+INSERT INTO smartbox.services (service) VALUES ('booking');
+INSERT INTO smartbox.detections (service, ts, is_anomaly, score) VALUES ('booking', '2024-01-15 10:00+00', true, -0.4);
+
+SET LOCAL ROLE smartbox_test_nobody;
+SELECT is(fingerprint_id('booking', 'x'), fingerprint_id('booking', 'x'), 'anybody may compute a fingerprint');
+SELECT is(score_to_severity(-0.7)::text, 'critical', 'a severity');
+SELECT is(time_period('2024-01-15 10:00+00', 'UTC'), 'business_hours', 'a period');
+SELECT throws_ok($$ SELECT FROM smartbox.services $$, '42501', NULL, 'not read a service');
+SELECT throws_ok($$ INSERT INTO smartbox.samples VALUES ('booking', now(), '{1}') $$, '42501', NULL, 'not write a sample');
+SELECT throws_ok($$ SELECT FROM smartbox.active_incidents $$, '42501', NULL, 'not see an incident');
+SELECT throws_ok($$ SELECT smartbox.guess_category('x') $$, '42501', NULL, 'not call the rest');
+RESET ROLE;
+
+-- Reading takes SELECT and nothing else, through the views too.
+GRANT SELECT ON ALL TABLES IN SCHEMA smartbox TO smartbox_test_nobody;
+SET LOCAL ROLE smartbox_test_nobody;
+SELECT is((SELECT count(*) FROM smartbox.active_incidents), 1::bigint, 'a reader reads incidents');
+SELECT is((SELECT count(*) FROM smartbox.incident_timeline), 1::bigint, 'events');
+SELECT is((SELECT count(*) FROM smartbox.anomalies), 1::bigint, 'anomalies');
+SELECT is((SELECT count(*) FROM smartbox.model_status), 5::bigint, 'and what the models are like');
+SELECT throws_ok($$ UPDATE smartbox.incidents SET description = '' $$, '42501', NULL, 'and changes nothing');
+RESET ROLE;
+
+SELECT * FROM finish();
+ROLLBACK;
