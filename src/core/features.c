@@ -11,6 +11,8 @@
 /* Half a band of 24 hours is enough to trust the level wholly. */
 #define LEVEL_FULL_WEIGHT_SAMPLES 36
 
+#define HALF_PI 1.57079632679489661923
+
 /* A mean over less than one request cannot be; it keeps sigma finite. */
 #define MIN_REQUESTS 1.0
 
@@ -54,7 +56,7 @@ sba_inverse_transform(SbaMetricKind kind, double offset, double z)
 {
 	if (kind == SBA_KIND_RATIO)
 	{
-		double		root = sin(fmin(fmax(z, 0.0), M_PI_2));
+		double		root = sin(fmin(fmax(z, 0.0), HALF_PI));
 
 		return root * root;
 	}

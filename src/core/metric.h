@@ -9,7 +9,8 @@
 #include <math.h>
 #include <stdbool.h>
 
-#define SBA_MAX_METRICS 64
+#define SBA_MAX_METRICS 32
+#define SBA_METRIC_NAME_SIZE 64
 
 typedef enum SbaMetricKind
 {

@@ -30,4 +30,11 @@
 #define SBA_WAIT_EVENT_HTTP(cached) ((void) (cached), PG_WAIT_EXTENSION)
 #endif
 
+/* From version 16 on, make_range() takes a context for soft errors. */
+#if PG_VERSION_NUM >= 160000
+#define SBA_MAKE_RANGE(type, lower, upper, empty) make_range(type, lower, upper, empty, NULL)
+#else
+#define SBA_MAKE_RANGE(type, lower, upper, empty) make_range(type, lower, upper, empty)
+#endif
+
 #endif							/* SBA_PG_COMPAT_H */

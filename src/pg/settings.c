@@ -16,6 +16,7 @@ char	   *sba_environment = NULL;
 char	   *sba_extra_selector = NULL;
 int			sba_max_response_size_kb = 64 * 1024;
 int			sba_model_cache_size_kb = 64 * 1024;
+int			sba_model_versions_kept = 5;
 char	   *sba_rate_window = NULL;
 int			sba_sample_interval_s = 300;
 char	   *sba_service_label = NULL;
@@ -118,6 +119,11 @@ sba_define_settings(void)
 							NULL,
 							&sba_model_cache_size_kb, 64 * 1024, 1024, 4 * 1024 * 1024,
 							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.model_versions_kept",
+							"How many versions of each model are kept.",
+							"The active one is kept whatever its age.",
+							&sba_model_versions_kept, 5, 1, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("smartbox_anomaly.rate_window",
 							   "Window of the rates in the metrics' queries, a PromQL duration.",
 							   NULL,

@@ -1,0 +1,98 @@
+-- The verbs: what people call.  They live in the schema of the extension.
+
+CREATE FUNCTION time_period(at timestamptz, time_zone text DEFAULT NULL) RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE COST 50
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_time_period';
+
+COMMENT ON FUNCTION time_period(timestamptz, text) IS
+    'the part of the week that an instant belongs to, in a time zone (NULL: the setting smartbox_anomaly.time_zone); see smartbox.time_periods';
+
+CREATE FUNCTION score_to_severity(score double precision) RETURNS smartbox.severity
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'sba_score_to_severity';
+
+COMMENT ON FUNCTION score_to_severity(double precision) IS
+    'severity of an anomaly with this score: below -0.6 critical, below -0.3 high, below -0.1 medium, else low';
+
+CREATE FUNCTION discover_services() RETURNS SETOF text
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_discover_services';
+
+COMMENT ON FUNCTION discover_services() IS
+    'asks the metric source which services there are, adds the new ones to smartbox.services and returns their names; without a source, those that have samples';
+
+CREATE FUNCTION collect_metrics(
+    services text[] DEFAULT NULL,
+    OUT service text, OUT ts timestamptz, OUT metrics_present integer, OUT warnings text[])
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_collect_metrics';
+
+COMMENT ON FUNCTION collect_metrics(text[]) IS
+    'fetches the current values of these services (NULL: all enabled ones) into smartbox.samples, one request per metric; one row per service with how many of its metrics have a value';
+
+CREATE FUNCTION backfill_metrics(
+    services text[] DEFAULT NULL, lookback interval DEFAULT '30 days',
+    OUT service text, OUT range tstzrange, OUT samples bigint, OUT gaps bigint)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_backfill_metrics';
+
+COMMENT ON FUNCTION backfill_metrics(text[], interval) IS
+    'fetches what smartbox.samples does not have yet of the last lookback; one row per service with the span asked for, the samples stored and the instants for which the source has nothing';
+
+CREATE FUNCTION train_models(
+    services text[] DEFAULT NULL, lookback interval DEFAULT '30 days',
+    OUT service text, OUT period text, OUT version integer, OUT status text, OUT samples integer, OUT reason text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_train_models';
+
+COMMENT ON FUNCTION train_models(text[], interval) IS
+    'backfills and then trains the models of these services (NULL: all enabled ones) from the lookback before their last sample; one row per service and period; accepted versions serve at once';
+
+CREATE FUNCTION detect_anomalies(service text, at timestamptz DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_detect_anomalies';
+
+COMMENT ON FUNCTION detect_anomalies(text, timestamptz) IS
+    'evaluates the service''s newest sample (or the one at an instant), records the detection, moves incidents and returns the payload; evaluating a sample again changes nothing';
+
+CREATE FUNCTION run_inference(services text[] DEFAULT NULL, verbose boolean DEFAULT false) RETURNS SETOF jsonb
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_run_inference';
+
+COMMENT ON FUNCTION run_inference(text[], boolean) IS
+    'detect_anomalies() for many services (NULL: all enabled ones) in one pass; verbose adds what each metric was expected to be, also where nothing is wrong';
+
+-- A procedure that commits cannot have a search_path of its own: every name
+-- in it is qualified.
+CREATE PROCEDURE run_cycle()
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    BEGIN
+        PERFORM @extschema@.collect_metrics();
+    EXCEPTION
+        WHEN object_not_in_prerequisite_state THEN
+            NULL;               -- no source: what users insert is judged
+        WHEN connection_failure OR external_routine_exception OR data_exception THEN
+            RAISE WARNING USING
+                MESSAGE = pg_catalog.format('metrics were not collected: %s', SQLERRM),
+                ERRCODE = SQLSTATE;
+    END;
+    COMMIT;
+    PERFORM @extschema@.run_inference();
+    COMMIT;
+END
+$$;
+
+COMMENT ON PROCEDURE run_cycle() IS
+    'one cycle: collects, commits, detects, commits; for pg_cron, once per sample interval';

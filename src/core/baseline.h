@@ -1,0 +1,53 @@
+/*
+ * baseline.h
+ *	  Learning how a service's metrics usually behave over the week.
+ */
+#ifndef SBA_CORE_BASELINE_H
+#define SBA_CORE_BASELINE_H
+
+#include <stdbool.h>
+
+#include "core/features.h"
+#include "core/status.h"
+#include "core/training.h"
+
+/* Fewer values than this are no behaviour. */
+#define SBA_MIN_BASELINE_VALUES 50
+
+/* Baselines of all metrics, with the memory of their profiles. */
+typedef struct SbaBaselines
+{
+	SbaBaseline baseline[SBA_MAX_METRICS];
+	uint8_t    *profiles;		/* n_metrics profiles, malloc'ed */
+} SbaBaselines;
+
+/*
+ * Features of every row of a history: arrays of [n_rows][n_metrics] doubles,
+ * malloc'ed as one block that begins at deviation.
+ */
+typedef struct SbaFeatureTable
+{
+	double	   *deviation;
+	double	   *expected_z;
+	double	   *sigma;
+} SbaFeatureTable;
+
+/*
+ * Learn offsets, profiles and noise from the rows that learn[] marks.
+ * Errors: SBA_OUT_OF_MEMORY.  Free with sba_baselines_free().
+ */
+extern SbaStatus sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
+									 const bool *learn, int interval_s,
+									 SbaBaselines *baselines, SbaError *error);
+extern void sba_baselines_free(SbaBaselines *baselines);
+
+/*
+ * Compute the features of every row, each judged by the rows before it.
+ * Errors: SBA_OUT_OF_MEMORY.  Free with sba_feature_table_free().
+ */
+extern SbaStatus sba_feature_table_build(const SbaMetric *metrics, const SbaHistory *history,
+										 const SbaBaselines *baselines, int interval_s,
+										 SbaFeatureTable *table, SbaError *error);
+extern void sba_feature_table_free(SbaFeatureTable *table);
+
+#endif							/* SBA_CORE_BASELINE_H */

@@ -1,0 +1,215 @@
+/*
+ * samples.c
+ *	  smartbox.samples: reading a service's history, storing what was fetched.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "db/samples.h"
+#include "pg/query.h"
+
+/*
+ * Samples that one INSERT stores: cutting an array with nulls apart costs the
+ * square of its length.
+ */
+#define SAMPLES_PER_INSERT 256
+
+static SbaQuery samples_query = {
+	.text = "SELECT ts, metric_values FROM smartbox.samples"
+	" WHERE service = $1 AND ts > $2 AND ts <= $3 ORDER BY ts",
+	.n_arguments = 3,
+	.argument_types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	.expected = SPI_OK_SELECT,
+};
+
+/*
+ * The values of all samples come as one flat array, n_positions for each, and
+ * the warnings as one text for each sample, lines of it being warnings.
+ */
+static SbaQuery store_query = {
+	.text = "INSERT INTO smartbox.samples AS s (service, ts, metric_values, warnings)"
+	" SELECT n.service, n.ts, ($3::float8[])[(n.number - 1) * $5 + 1 : n.number * $5],"
+	" pg_catalog.string_to_array(n.warnings, E'\\n')"
+	" FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::timestamptz[]),"
+	" pg_catalog.unnest($4::text[])) WITH ORDINALITY AS n(service, ts, warnings, number)"
+	" ON CONFLICT (service, ts) DO UPDATE SET"
+	" metric_values = (SELECT pg_catalog.array_agg(coalesce(v.new, v.old) ORDER BY v.position)"
+	" FROM ROWS FROM (pg_catalog.unnest(excluded.metric_values), pg_catalog.unnest(s.metric_values))"
+	" WITH ORDINALITY AS v(new, old, position)),"
+	" warnings = coalesce(excluded.warnings, s.warnings)"
+	" WHERE s.metric_values IS DISTINCT FROM"
+	" (SELECT pg_catalog.array_agg(coalesce(v.new, v.old) ORDER BY v.position)"
+	" FROM ROWS FROM (pg_catalog.unnest(excluded.metric_values), pg_catalog.unnest(s.metric_values))"
+	" WITH ORDINALITY AS v(new, old, position))",
+	.n_arguments = 5,
+	.argument_types = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, INT4OID},
+	.expected = SPI_OK_INSERT,
+};
+
+double
+sba_accept_value(const SbaMetric *metric, double value, List **warnings)
+{
+	if (sba_metric_is_valid(metric, value))
+		return value;
+	if (isfinite(value) && warnings != NULL)
+		*warnings = lappend(*warnings,
+							psprintf("%s: %.15g is %s %.15g, taken as unknown", metric->name, value,
+									 value < metric->valid_min ? "below" : "above",
+									 value < metric->valid_min ? metric->valid_min : metric->valid_max));
+	return NAN;
+}
+
+void
+sba_read_metric_values(const SbaMetricCatalog *metrics, ArrayType *metric_values,
+					   double *values, List **warnings)
+{
+	bool		has_nulls = ARR_HASNULL(metric_values);
+	Datum	   *elements = NULL;
+	bool	   *nulls = NULL;
+	double	   *plain = NULL;
+	int			n = ArrayGetNItems(ARR_NDIM(metric_values), ARR_DIMS(metric_values));
+	int			m;
+
+	if (has_nulls)
+		deconstruct_array(metric_values, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+						  &elements, &nulls, &n);
+	else
+		plain = (double *) ARR_DATA_PTR(metric_values);
+
+	for (m = 0; m < metrics->n_metrics; m++)
+	{
+		int			i = metrics->position[m] - 1;
+
+		values[m] = NAN;
+		if (i < n && !(has_nulls && nulls[i]))
+			values[m] = sba_accept_value(&metrics->metric[m],
+										 has_nulls ? DatumGetFloat8(elements[i]) : plain[i], warnings);
+		if (metrics->zero_is_normal[m] && values[m] == 0)
+			values[m] = NAN;
+	}
+	if (has_nulls)
+	{
+		pfree(elements);
+		pfree(nulls);
+	}
+}
+
+SbaSampleSeries *
+sba_load_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
+				 const SbaService *service, TimestampTz since, TimestampTz until)
+{
+	SbaSampleSeries *series = palloc0(sizeof(SbaSampleSeries));
+	Datum		arguments[3];
+	uint64		row;
+
+	arguments[0] = CStringGetTextDatum(service->name);
+	arguments[1] = TimestampTzGetDatum(since);
+	arguments[2] = TimestampTzGetDatum(until);
+	sba_query_run(&samples_query, arguments, NULL, 0);
+
+	series->n_rows = SPI_processed;
+	series->n_metrics = metrics->n_metrics;
+	series->ts = palloc(sizeof(TimestampTz) * (series->n_rows + 1));
+	series->time_s = palloc(sizeof(int64_t) * (series->n_rows + 1));
+	series->minute_of_week = palloc(sizeof(int32_t) * (series->n_rows + 1));
+	series->period = palloc(series->n_rows + 1);
+	series->values = palloc_extended(sizeof(double) * (series->n_rows * metrics->n_metrics + 1), MCXT_ALLOC_HUGE);
+	for (row = 0; row < series->n_rows; row++)
+	{
+		bool		is_null;
+		Datum		values;
+
+		if (row % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
+		series->ts[row] = DatumGetTimestampTz(sba_result_datum(row, 1, &is_null));
+		series->time_s[row] = series->ts[row] / USECS_PER_SEC;
+		series->minute_of_week[row] = sba_minute_of_week(series->ts[row], service->time_zone);
+		series->period[row] = (uint8_t) sba_period_of_minute(periods, series->minute_of_week[row]);
+		values = sba_result_datum(row, 2, &is_null);
+		sba_read_metric_values(metrics, DatumGetArrayTypeP(values),
+							   series->values + row * metrics->n_metrics, NULL);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return series;
+}
+
+/* Warnings of a sample as one text, a line each. */
+static Datum
+join_warnings(List *warnings)
+{
+	StringInfoData lines;
+	ListCell   *cell;
+
+	initStringInfo(&lines);
+	foreach(cell, warnings)
+		appendStringInfo(&lines, "%s%s", lines.len > 0 ? "\n" : "", (char *) lfirst(cell));
+	return CStringGetTextDatum(lines.data);
+}
+
+static uint64
+store_batch(const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_samples)
+{
+	int			n_values = n_samples * metrics->n_positions;
+	Datum	   *services = palloc(sizeof(Datum) * n_samples);
+	Datum	   *times = palloc(sizeof(Datum) * n_samples);
+	Datum	   *values = palloc0(sizeof(Datum) * n_values);
+	bool	   *value_nulls = palloc(n_values);
+	Datum	   *warnings = palloc0(sizeof(Datum) * n_samples);
+	bool	   *warning_nulls = palloc(n_samples);
+	Datum		arguments[5];
+	int			one_dimension = 1;
+	int			i;
+	int			m;
+
+	memset(value_nulls, true, n_values);
+	for (i = 0; i < n_samples; i++)
+	{
+		services[i] = CStringGetTextDatum(samples[i].service);
+		times[i] = TimestampTzGetDatum(samples[i].ts);
+		warning_nulls[i] = samples[i].warnings == NIL;
+		if (!warning_nulls[i])
+			warnings[i] = join_warnings(samples[i].warnings);
+		for (m = 0; m < metrics->n_metrics; m++)
+		{
+			int			cell = i * metrics->n_positions + metrics->position[m] - 1;
+
+			value_nulls[cell] = isnan(samples[i].values[m]);
+			if (!value_nulls[cell])
+				values[cell] = Float8GetDatum(samples[i].values[m]);
+		}
+	}
+	arguments[0] = PointerGetDatum(construct_array(services, n_samples, TEXTOID, -1, false, TYPALIGN_INT));
+	arguments[1] = PointerGetDatum(construct_array(times, n_samples, TIMESTAMPTZOID, sizeof(int64),
+												   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	arguments[2] = PointerGetDatum(construct_md_array(values, value_nulls, 1, &n_values, &one_dimension,
+													  FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	arguments[3] = PointerGetDatum(construct_md_array(warnings, warning_nulls, 1, &n_samples, &one_dimension,
+													  TEXTOID, -1, false, TYPALIGN_INT));
+	arguments[4] = Int32GetDatum(metrics->n_positions);
+	sba_query_run(&store_query, arguments, NULL, 0);
+	return SPI_processed;
+}
+
+uint64
+sba_store_samples(const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_samples)
+{
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly samples",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(batch);
+	uint64		n_stored = 0;
+	int			i;
+
+	for (i = 0; i < n_samples; i += SAMPLES_PER_INSERT)
+	{
+		n_stored += store_batch(metrics, samples + i, Min(SAMPLES_PER_INSERT, n_samples - i));
+		MemoryContextReset(batch);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(batch);
+	return n_stored;
+}

@@ -1,0 +1,213 @@
+/*
+ * trainer.c
+ *	  Training one service: from its samples to rows of smartbox.models.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "portability/instr_time.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "db/trainer.h"
+#include "pg/json_writer.h"
+#include "pg/query.h"
+#include "pg/settings.h"
+
+static SbaQuery run_query = {
+	.text = "INSERT INTO smartbox.training_runs"
+	" (service, started_at, finished_at, status, samples, models_accepted, models_rejected)"
+	" VALUES ($1, $2, $3, 'succeeded', $4, $5, $6)",
+	.n_arguments = 6,
+	.argument_types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID},
+	.expected = SPI_OK_INSERT,
+};
+
+static const char *const status_names[] = {
+	[SBA_TRAINING_INSUFFICIENT] = "insufficient",
+	[SBA_TRAINING_REJECTED] = "rejected",
+	[SBA_TRAINING_ACCEPTED] = "accepted",
+};
+
+/* What malloc'ed memory has to be freed when the transaction goes. */
+typedef struct TrainedMemory
+{
+	MemoryContextCallback callback;
+	SbaTrainedPeriod periods[SBA_MAX_PERIODS];
+	int			n_periods;
+} TrainedMemory;
+
+static void
+free_trained_memory(void *argument)
+{
+	TrainedMemory *trained = argument;
+
+	sba_free_trained_periods(trained->periods, trained->n_periods);
+}
+
+/* What a person wants to know of a model before trusting it. */
+static char *
+model_card(const SbaMetricCatalog *metrics, const SbaService *service, const SbaTrainedPeriod *trained)
+{
+	SbaJsonWriter card;
+	int			m;
+
+	sba_json_init(&card);
+	sba_json_open(&card, NULL, '{');
+	sba_json_integer(&card, "held_out", (int64) trained->n_heldout);
+	sba_json_integer(&card, "left_out", (int64) trained->n_left_out);
+	sba_json_number(&card, "contamination", service->contamination);
+	if (trained->bytes != NULL)
+	{
+		sba_json_integer(&card, "bytes", (int64) trained->length);
+		sba_json_number(&card, "held_out_flagged", trained->flagged_share);
+		sba_json_number(&card, "injected_faults_found", trained->recall);
+		sba_json_open(&card, "metrics", '{');
+		for (m = 0; m < metrics->n_metrics; m++)
+		{
+			const SbaMetricSummary *summary = &trained->metric[m];
+
+			sba_json_open(&card, metrics->metric[m].name, '{');
+			sba_json_integer(&card, "values", (int64) summary->n_values);
+			sba_json_number(&card, "p05", summary->p05);
+			sba_json_number(&card, "median", summary->median);
+			sba_json_number(&card, "p95", summary->p95);
+			sba_json_number(&card, "sigma", summary->sigma);
+			sba_json_close(&card, '}');
+		}
+		sba_json_close(&card, '}');
+	}
+	sba_json_close(&card, '}');
+	return card.text.data;
+}
+
+/*
+ * The seed depends on the service alone, so that training the same history
+ * twice gives the same model.
+ */
+static uint64
+training_seed(const SbaService *service)
+{
+	return DatumGetUInt64(hash_any_extended((const unsigned char *) service->name,
+											strlen(service->name), 0));
+}
+
+/* Hours of the week that belong to a period. */
+static int
+hours_of_period(const SbaPeriodMap *periods, int period)
+{
+	int			n = 0;
+	int			hour;
+
+	for (hour = 0; hour < SBA_HOURS_PER_WEEK; hour++)
+		n += periods->of_hour[hour] == period;
+	return n;
+}
+
+/* Where a period's samples lie, and how many of those expected there are. */
+static void
+describe_samples(const SbaSampleSeries *series, const SbaPeriodMap *periods, int period, SbaNewModel *model)
+{
+	size_t		row;
+	double		span_s;
+	double		expected;
+
+	for (row = 0; row < series->n_rows; row++)
+	{
+		if (series->period[row] != period)
+			continue;
+		if (model->first_sample == 0)
+			model->first_sample = series->ts[row];
+		model->last_sample = series->ts[row];
+	}
+	span_s = series->n_rows > 0 ? (double) (series->time_s[series->n_rows - 1] - series->time_s[0]) : 0;
+	expected = (span_s / sba_sample_interval_s + 1) * hours_of_period(periods, period) / SBA_HOURS_PER_WEEK;
+	model->coverage = Min(model->trained->n_rows / expected, 1.0);
+}
+
+static void
+record_run(const SbaService *service, TimestampTz started_at, size_t n_rows, int n_accepted, int n_rejected)
+{
+	Datum		arguments[6];
+
+	arguments[0] = CStringGetTextDatum(service->name);
+	arguments[1] = TimestampTzGetDatum(started_at);
+	arguments[2] = TimestampTzGetDatum(GetCurrentTimestamp());
+	arguments[3] = Int32GetDatum((int32) n_rows);
+	arguments[4] = Int32GetDatum(n_accepted);
+	arguments[5] = Int32GetDatum(n_rejected);
+	sba_query_run(&run_query, arguments, NULL, 0);
+}
+
+SbaTrainingReport *
+sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
+				  const SbaService *service, TimestampTz since, TimestampTz until)
+{
+	SbaTrainingReport *reports = palloc0(sizeof(SbaTrainingReport) * periods->n_periods);
+	TimestampTz started_at = GetCurrentTimestamp();
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly training",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
+	TrainedMemory *trained = palloc0(sizeof(TrainedMemory));
+	SbaSampleSeries *series;
+	SbaHistory	history;
+	SbaTrainingOptions options;
+	SbaError	error;
+	instr_time	began;
+	instr_time	took;
+	int			n_by_outcome[3] = {0};
+	int			p;
+
+	sba_lock_training(service->name);
+	series = sba_load_samples(metrics, periods, service, since, until);
+	history.n_rows = series->n_rows;
+	history.n_metrics = metrics->n_metrics;
+	history.time_s = series->time_s;
+	history.minute_of_week = series->minute_of_week;
+	history.period = series->period;
+	history.values = series->values;
+	options.n_periods = trained->n_periods = periods->n_periods;
+	options.interval_s = sba_sample_interval_s;
+	options.contamination = service->contamination;
+	options.budget_probability = sba_budget_probability(service);
+	options.seed = training_seed(service);
+
+	trained->callback.func = free_trained_memory;
+	trained->callback.arg = trained;
+	MemoryContextRegisterResetCallback(scratch, &trained->callback);
+	INSTR_TIME_SET_CURRENT(began);
+	if (sba_train_periods(metrics->metric, &history, &options, trained->periods, &error) != SBA_OK)
+		sba_report_error(&error, psprintf("could not train service \"%s\"", service->name));
+	INSTR_TIME_SET_CURRENT(took);
+	INSTR_TIME_SUBTRACT(took, began);
+
+	for (p = 0; p < periods->n_periods; p++)
+	{
+		const SbaTrainedPeriod *result = &trained->periods[p];
+		SbaNewModel model = {0};
+
+		model.service = service->name;
+		model.time_period = periods->name[p];
+		model.trained = result;
+		model.status = status_names[result->outcome];
+		model.seed = options.seed;
+		model.feature_set = sba_feature_set_hash(metrics->metric, metrics->n_metrics);
+		model.duration_ms = INSTR_TIME_GET_MILLISEC(took) / periods->n_periods;
+		model.card = model_card(metrics, service, result);
+		describe_samples(series, periods, p, &model);
+		reports[p].version = sba_store_model(&model);
+		reports[p].time_period = periods->name[p];
+		reports[p].status = model.status;
+		reports[p].samples = (int) result->n_rows;
+		if (result->reason[0] != '\0')
+			reports[p].reason = MemoryContextStrdup(caller, result->reason);
+		n_by_outcome[result->outcome]++;
+	}
+	record_run(service, started_at, series->n_rows, n_by_outcome[SBA_TRAINING_ACCEPTED],
+			   n_by_outcome[SBA_TRAINING_REJECTED]);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+	return reports;
+}
