@@ -10,7 +10,17 @@
  * Missing values (NaN) keep their row: at fit they do not take part in the
  * choice of a split, at fit and at score they stand for the feature's median
  * in the training sample, so that a missing value never isolates a row by
- * itself.  Infinities are treated as the largest finite value of their sign.
+ * itself.  The median is that of 512 rows drawn by the seed, or of all rows if
+ * there are no more; a feature that is always missing has median 0.
+ *
+ * Infinities are treated as the largest finite value of their sign.  Values
+ * are told apart as floats (24 binary digits) of their distance from the
+ * feature's median, between 2^-126 and 2^120 times the usual distance; what is
+ * farther is as far as that.  Splits lie between values that can be told apart
+ * in the form the forest is stored in, see forest_format.h.
+ *
+ * A forest of one feature is stored as the step function that its trees add up
+ * to.  Forests of identical rows, and of one row, score everything 0.5.
  */
 #ifndef SBA_CORE_FOREST_H
 #define SBA_CORE_FOREST_H
@@ -96,5 +106,11 @@ extern double sba_forest_score_one(const SbaForest *forest, const double *row);
  */
 extern bool sba_forest_contributions(const SbaForest *forest, const double *row,
 									 double *contributions);
+
+/*
+ * The name of the code that scores on this processor: "portable", "bmi2",
+ * "avx512".  All of them give the same bits.
+ */
+extern const char *sba_forest_kernel_name(void);
 
 #endif							/* SBA_CORE_FOREST_H */

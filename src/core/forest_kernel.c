@@ -1,0 +1,143 @@
+/*
+ * forest_kernel.c
+ *	  Scoring in plain C, and the choice of the best way for this processor.
+ */
+#include "core/forest_kernel.h"
+
+/* Rows that go down a tree together, so that one need not wait for another. */
+#define ROWS_TOGETHER 8
+
+static void
+convert_portable(const SbaForestLayout *layout, uint32_t n_features,
+				 const double *rows, uint32_t n_rows, int32_t *keys)
+{
+	for (uint32_t feature = 0; feature < n_features; feature++)
+	{
+		const uint8_t *stored = layout->features + (size_t) feature * SBA_FOREST_FEATURE_SIZE;
+		double		centre = sba_load_f64(stored);
+		double		scale = sba_load_f64(stored + 8);
+		int32_t		fill_key = sba_forest_value_key(sba_load_f64(stored + 16), centre, scale);
+		const double *from = rows + feature;
+		int32_t    *to = keys + feature;
+
+		for (uint32_t i = 0; i < n_rows; i++, from += n_features, to += n_features)
+		{
+			int32_t		key = sba_forest_value_key(*from, centre, scale);
+
+			*to = *from == *from ? key : fill_key;
+		}
+	}
+
+	/* What is behind the last row goes down the trees too. */
+	while (n_rows % SBA_FOREST_LANES != 0)
+		memset(keys + (size_t) n_rows++ * n_features, 0, n_features * sizeof(int32_t));
+}
+
+static SBA_ALWAYS_INLINE void
+add_tree(const SbaHeapTree *tree, uint32_t n_features, const int32_t *keys,
+		 uint32_t block_rows, uint32_t *sums, uint32_t height, uint32_t key_shift,
+		 uint32_t feature_mask)
+{
+	uint32_t	bottom = UINT32_C(1) << height;
+
+	for (uint32_t i = 0; i < block_rows; i += ROWS_TOGETHER)
+	{
+		const int32_t *row = keys + (size_t) i * n_features;
+		uint32_t	places[ROWS_TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
+
+		for (uint32_t step = 0; step < height; step++)
+		{
+#pragma GCC unroll 8
+			for (uint32_t lane = 0; lane < ROWS_TOGETHER; lane++)
+			{
+				int32_t		key = tree->keys[places[lane]];
+				uint32_t	feature = (uint32_t) key >> key_shift & feature_mask;
+
+				places[lane] = 2 * places[lane] + (row[lane * n_features + feature] >= key);
+			}
+		}
+#pragma GCC unroll 8
+		for (uint32_t lane = 0; lane < ROWS_TOGETHER; lane++)
+			sums[i + lane] += tree->paths[places[lane] - bottom];
+	}
+}
+
+static void
+add_tree_portable(const SbaForestLayout *layout, const SbaHeapTree *tree,
+				  uint32_t n_features, const int32_t *keys, uint32_t block_rows,
+				  uint32_t *sums)
+{
+	/* Known shifts let the compiler make the most common forms shorter. */
+	if (layout->key_shift == 8)
+		add_tree(tree, n_features, keys, block_rows, sums, layout->height_limit, 8,
+				 layout->feature_mask);
+	else
+		add_tree(tree, n_features, keys, block_rows, sums, layout->height_limit, 0,
+				 layout->feature_mask);
+}
+
+static void
+finish_portable(const uint32_t *sums, uint32_t n_rows, double offset, double factor,
+				double *scores)
+{
+	for (uint32_t i = 0; i < n_rows; i++)
+		scores[i] = sba_exp2(offset + factor * sums[i]);
+}
+
+static uint32_t
+walk_portable(const SbaForestLayout *layout, uint32_t n_trees, const int32_t *keys)
+{
+	if (layout->key_size == 4)
+		return sba_walk_trees(layout, n_trees, keys, 4, false);
+	return sba_walk_trees(layout, n_trees, keys, 3, false);
+}
+
+const SbaForestKernel sba_forest_kernel_portable = {
+	"portable", convert_portable, add_tree_portable, finish_portable, walk_portable
+};
+
+#ifdef SBA_FOREST_X86
+static const SbaForestKernel kernel_bmi2 = {
+	"bmi2", convert_portable, add_tree_portable, finish_portable, sba_forest_walk_bmi2
+};
+#endif
+
+/* The choice of a test or a benchmark; NULL in any other life. */
+static const SbaForestKernel *forced_kernel;
+
+/* From the best to the one that runs everywhere. */
+static const SbaForestKernel *
+find_kernel(const char *name)
+{
+#ifdef SBA_FOREST_X86
+	if (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2") &&
+		(name == NULL || strcmp(name, kernel_bmi2.name) == 0))
+		return &kernel_bmi2;
+#endif
+	if (name == NULL || strcmp(name, sba_forest_kernel_portable.name) == 0)
+		return &sba_forest_kernel_portable;
+	return NULL;
+}
+
+const SbaForestKernel *
+sba_forest_kernel(void)
+{
+	return forced_kernel != NULL ? forced_kernel : find_kernel(NULL);
+}
+
+bool
+sba_forest_force_kernel(const char *name)
+{
+	const SbaForestKernel *kernel = name != NULL ? find_kernel(name) : NULL;
+
+	if (name != NULL && kernel == NULL)
+		return false;
+	forced_kernel = kernel;
+	return true;
+}
+
+const char *
+sba_forest_kernel_name(void)
+{
+	return sba_forest_kernel()->name;
+}
