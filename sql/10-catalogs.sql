@@ -134,9 +134,9 @@ CREATE TRIGGER keep_shipped BEFORE DELETE ON smartbox.service_categories
 CREATE TABLE smartbox.metrics (
     metric text PRIMARY KEY
         CHECK (metric ~ '^[a-z][a-z0-9_]{0,62}$'),
-    -- Deferrable, so that two metrics can change places in one statement and a
-    -- dump in which they did can be loaded.
-    position integer NOT NULL UNIQUE DEFERRABLE
+    -- Deferred, so that two metrics can change places, and a dump in which
+    -- they did can be loaded.
+    position integer NOT NULL UNIQUE DEFERRABLE INITIALLY DEFERRED
         CHECK (position BETWEEN 1 AND 1000),
     query text NOT NULL CHECK (query <> ''),
     unit text NOT NULL DEFAULT '',
@@ -331,7 +331,7 @@ BEGIN
                 WHEN 0 THEN 'Every hour of the week must belong to one period.'
                 ELSE format('It belongs to: %s.', wrong.periods)
             END,
-            HINT = 'Make all changes to smartbox.time_periods in one transaction; shipped rows give way to new rows that cover some of their hours.',
+            HINT = 'Make all changes in one transaction. A new row takes the place of every shipped row that it overlaps, so UPDATE those first that are to keep some hours.',
             SCHEMA = 'smartbox',
             TABLE = 'time_periods';
     END IF;

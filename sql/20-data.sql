@@ -1,6 +1,11 @@
 -- Services, what was measured, what was learnt.  Every table that belongs to
 -- a service has the service first in its keys, and none has a sequence, so
 -- that the tables can be distributed by service.
+--
+-- There are no foreign keys: pg_restore with several jobs loads the tables of
+-- an extension in any order, each in its own transaction.  Triggers check what
+-- comes in and delete what hangs on a service.  They know a row that is
+-- restored by its time: it brings the one at which it was written.
 
 -- ---------------------------------------------------------------------------
 -- Services
@@ -9,7 +14,7 @@
 CREATE TABLE smartbox.services (
     service text PRIMARY KEY
         CHECK (length(service) BETWEEN 1 AND 200 AND service !~ '[\u0001-\u001f\u007f]'),
-    category text NOT NULL REFERENCES smartbox.service_categories,
+    category text NOT NULL,
     time_zone text,
     enabled boolean NOT NULL DEFAULT true,
     contamination double precision
@@ -121,20 +126,72 @@ $$;
 COMMENT ON FUNCTION smartbox.check_service_time_zone() IS
     'trigger: the time zone of a service must be one that PostgreSQL knows';
 
+CREATE FUNCTION smartbox.check_service_category() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM smartbox.service_categories AS c WHERE c.category = NEW.category) THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'foreign_key_violation',
+            MESSAGE = format('category "%s" of service "%s" does not exist', NEW.category, NEW.service),
+            HINT = (SELECT format('There are: %s. Leave it out to have it guessed from the name.',
+                                  string_agg(c.category, ', ' ORDER BY c.priority, c.category))
+                    FROM smartbox.service_categories AS c),
+            SCHEMA = 'smartbox',
+            TABLE = 'services',
+            COLUMN = 'category';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.check_service_category() IS
+    'trigger: the category of a service must exist';
+
+CREATE FUNCTION smartbox.keep_service_name() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'feature_not_supported',
+        MESSAGE = format('service "%s" cannot be renamed', OLD.service),
+        DETAIL = 'Its samples, models and incidents go by its name.',
+        HINT = 'Insert the new one, and disable the old one.';
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.keep_service_name() IS 'trigger: refuses to rename a service';
+
 CREATE TRIGGER guess_category BEFORE INSERT ON smartbox.services
     FOR EACH ROW WHEN (NEW.category IS NULL)
     EXECUTE FUNCTION smartbox.guess_service_category();
 
-CREATE TRIGGER known_time_zone BEFORE INSERT OR UPDATE OF time_zone ON smartbox.services
-    FOR EACH ROW WHEN (NEW.time_zone IS NOT NULL)
+CREATE TRIGGER insert_category BEFORE INSERT ON smartbox.services
+    FOR EACH ROW WHEN (NEW.category IS NOT NULL AND NEW.created_at = pg_catalog.now())
+    EXECUTE FUNCTION smartbox.check_service_category();
+
+CREATE TRIGGER update_category BEFORE UPDATE OF category ON smartbox.services
+    FOR EACH ROW WHEN (NEW.category <> OLD.category)
+    EXECUTE FUNCTION smartbox.check_service_category();
+
+CREATE TRIGGER insert_time_zone BEFORE INSERT ON smartbox.services
+    FOR EACH ROW WHEN (NEW.time_zone IS NOT NULL AND NEW.created_at = pg_catalog.now())
     EXECUTE FUNCTION smartbox.check_service_time_zone();
+
+CREATE TRIGGER update_time_zone BEFORE UPDATE OF time_zone ON smartbox.services
+    FOR EACH ROW WHEN (NEW.time_zone IS DISTINCT FROM OLD.time_zone AND NEW.time_zone IS NOT NULL)
+    EXECUTE FUNCTION smartbox.check_service_time_zone();
+
+CREATE TRIGGER keep_name BEFORE UPDATE OF service ON smartbox.services
+    FOR EACH ROW WHEN (NEW.service <> OLD.service)
+    EXECUTE FUNCTION smartbox.keep_service_name();
 
 -- ---------------------------------------------------------------------------
 -- Samples
 -- ---------------------------------------------------------------------------
 
--- No foreign key: a cycle of 10,000 services is one INSERT, and looking each
--- service up again would be most of its cost.
 CREATE TABLE smartbox.samples (
     service text NOT NULL CHECK (length(service) BETWEEN 1 AND 200),
     ts timestamptz NOT NULL CHECK (isfinite(ts)),
@@ -157,7 +214,7 @@ COMMENT ON COLUMN smartbox.samples.warnings IS 'values that were refused when th
 -- ---------------------------------------------------------------------------
 
 CREATE TABLE smartbox.models (
-    service text NOT NULL REFERENCES smartbox.services ON DELETE CASCADE,
+    service text NOT NULL,
     time_period text NOT NULL,
     version integer NOT NULL CHECK (version >= 1),
     status text NOT NULL CHECK (status IN ('accepted', 'rejected', 'insufficient')),
@@ -199,7 +256,7 @@ COMMENT ON COLUMN smartbox.models.card IS 'the model''s card: statistics, thresh
 COMMENT ON COLUMN smartbox.models.reason IS 'why it was rejected or what is missing; NULL when there is nothing to say';
 
 CREATE TABLE smartbox.training_runs (
-    service text NOT NULL REFERENCES smartbox.services ON DELETE CASCADE,
+    service text NOT NULL,
     run_id uuid NOT NULL DEFAULT gen_random_uuid(),
     started_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,

@@ -14,7 +14,7 @@ CREATE TYPE smartbox.incident_event AS ENUM (
 COMMENT ON TYPE smartbox.incident_event IS 'what happened to an incident';
 
 CREATE TABLE smartbox.detections (
-    service text NOT NULL REFERENCES smartbox.services ON DELETE CASCADE,
+    service text NOT NULL,
     ts timestamptz NOT NULL CHECK (isfinite(ts)),
     time_period text,
     score double precision CHECK (score > '-Infinity' AND score < 'Infinity'),
@@ -46,7 +46,7 @@ COMMENT ON COLUMN smartbox.detections.detected_at IS 'when the row was written';
 COMMENT ON COLUMN smartbox.detections.processed_at IS 'when incidents were moved by it; a row that comes with a value (from a dump, say) moves nothing';
 
 CREATE TABLE smartbox.fingerprints (
-    service text NOT NULL REFERENCES smartbox.services ON DELETE CASCADE,
+    service text NOT NULL,
     fingerprint_id text NOT NULL CHECK (fingerprint_id ~ '^anomaly_[0-9a-f]{12}$'),
     anomaly_name text NOT NULL CHECK (anomaly_name <> ''),
     first_seen timestamptz NOT NULL,
@@ -85,7 +85,6 @@ CREATE TABLE smartbox.incidents (
     signals text[] NOT NULL DEFAULT '{}',
     description text NOT NULL DEFAULT '',
     PRIMARY KEY (service, incident_id),
-    FOREIGN KEY (service, fingerprint_id) REFERENCES smartbox.fingerprints ON DELETE CASCADE,
     CONSTRAINT incidents_seen_check
         CHECK (first_seen <= last_seen AND last_seen <= last_evaluated),
     CONSTRAINT incidents_confirmed_check
@@ -133,8 +132,7 @@ CREATE TABLE smartbox.incident_events (
     score double precision,
     details jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(details) = 'object'),
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (service, incident_id, event_number),
-    FOREIGN KEY (service, incident_id) REFERENCES smartbox.incidents ON DELETE CASCADE
+    PRIMARY KEY (service, incident_id, event_number)
 );
 
 COMMENT ON TABLE smartbox.incident_events IS 'what happened to each incident, in order';
@@ -158,8 +156,7 @@ CREATE TABLE smartbox.alerts (
     ts timestamptz NOT NULL,
     payload jsonb NOT NULL CHECK (jsonb_typeof(payload) = 'object'),
     created_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (service, incident_id, alert_number),
-    FOREIGN KEY (service, incident_id) REFERENCES smartbox.incidents ON DELETE CASCADE
+    PRIMARY KEY (service, incident_id, alert_number)
 );
 
 COMMENT ON TABLE smartbox.alerts IS 'messages about confirmed incidents, written in the transaction that moved the incident; NOTIFY smartbox_alerts names each';
@@ -171,6 +168,49 @@ COMMENT ON COLUMN smartbox.alerts.severity IS 'severity now; of the whole incide
 COMMENT ON COLUMN smartbox.alerts.ts IS 'instant of the sample';
 COMMENT ON COLUMN smartbox.alerts.payload IS 'the message';
 COMMENT ON COLUMN smartbox.alerts.created_at IS 'when the row was written';
+
+-- ---------------------------------------------------------------------------
+-- What goes with what
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION smartbox.delete_with_service() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM smartbox.alerts AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.incident_events AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.incidents AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.fingerprints AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.detections AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.training_runs AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.models AS t WHERE t.service = OLD.service;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.delete_with_service() IS
+    'trigger: what was learnt and found goes with the service; its samples stay until they are too old';
+
+CREATE TRIGGER delete_with_service AFTER DELETE ON smartbox.services
+    FOR EACH ROW EXECUTE FUNCTION smartbox.delete_with_service();
+
+CREATE FUNCTION smartbox.delete_with_incident() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM smartbox.alerts AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
+    DELETE FROM smartbox.incident_events AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
+    RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.delete_with_incident() IS
+    'trigger: the events and alerts of an incident go with it';
+
+CREATE TRIGGER delete_with_incident AFTER DELETE ON smartbox.incidents
+    FOR EACH ROW EXECUTE FUNCTION smartbox.delete_with_incident();
 
 SELECT pg_catalog.pg_extension_config_dump('smartbox.detections', '');
 SELECT pg_catalog.pg_extension_config_dump('smartbox.fingerprints', '');

@@ -628,14 +628,15 @@ DECLARE
     message jsonb;
 BEGIN
     -- Two detections of one service wait for each other here; what comes
-    -- after sees what the other one did.
+    -- after sees what the other one did.  A category that was deleted under
+    -- its services stops nobody's cycle.
     SELECT s.time_zone,
-        coalesce(s.confirmation_cycles, c.confirmation_cycles) AS confirmation_cycles,
-        coalesce(s.resolution_grace_cycles, c.resolution_grace_cycles) AS resolution_grace_cycles,
-        coalesce(s.incident_separation, c.incident_separation) AS incident_separation
+        coalesce(s.confirmation_cycles, c.confirmation_cycles, 2) AS confirmation_cycles,
+        coalesce(s.resolution_grace_cycles, c.resolution_grace_cycles, 3) AS resolution_grace_cycles,
+        coalesce(s.incident_separation, c.incident_separation, '30 minutes') AS incident_separation
     INTO rules
     FROM smartbox.services AS s
-        JOIN smartbox.service_categories AS c ON c.category = s.category
+        LEFT JOIN smartbox.service_categories AS c ON c.category = s.category
     WHERE s.service = NEW.service
     FOR NO KEY UPDATE OF s;
     IF NOT FOUND THEN

@@ -22,11 +22,12 @@ static SbaQuery metrics_query = {
 	.expected = SPI_OK_SELECT,
 };
 
+/* A category that was deleted under its services counts as the standard one. */
 #define SERVICE_COLUMNS \
 	"SELECT s.service, s.category, s.time_zone, s.enabled," \
-	" coalesce(s.contamination, c.contamination)," \
-	" coalesce(s.false_alarms_per_week, c.false_alarms_per_week)" \
-	" FROM smartbox.services s JOIN smartbox.service_categories c USING (category)"
+	" coalesce(s.contamination, c.contamination, 0.05)," \
+	" coalesce(s.false_alarms_per_week, c.false_alarms_per_week, 2)" \
+	" FROM smartbox.services s LEFT JOIN smartbox.service_categories c USING (category)"
 
 static SbaQuery all_services_query = {
 	.text = SERVICE_COLUMNS " WHERE s.enabled ORDER BY s.service COLLATE \"C\"",

@@ -12,7 +12,7 @@ use strict;
 use warnings;
 use Time::HiRes ();
 use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
+use PostgreSQL::Test::Utils ();
 
 our @ISA = ('PostgreSQL::Test::Cluster');
 
