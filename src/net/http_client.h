@@ -15,7 +15,7 @@ typedef struct SbaHttpRequest
 {
 	/* what to ask */
 	const char *url;
-	const char *form;			/* body of a POST, form-encoded; NULL means GET */
+	const char *form;			/* body of a POST; NULL means GET */
 
 	/*
 	 * Called for each piece of the decoded body of an answer; status is known
@@ -30,7 +30,7 @@ typedef struct SbaHttpRequest
 	long		status;			/* HTTP status, 0 when there was no answer */
 	enum
 	{
-		SBA_HTTP_DONE = 0,		/* an answer arrived whole, whatever its status */
+		SBA_HTTP_DONE = 0,		/* an answer arrived, whatever it says */
 		SBA_HTTP_FAILED,		/* no answer, or not all of it: see message */
 		SBA_HTTP_TIMEOUT,
 		SBA_HTTP_TOO_LARGE,

@@ -306,7 +306,7 @@ sorted_names(const SbaSourceRequest *request, int *n_names)
 	{
 		char	   *converted = pg_any_to_server(name, strlen(name), PG_UTF8);
 
-		/* pg_any_to_server gives back its argument when there is nothing to do */
+		/* the same pointer comes back when nothing is to be converted */
 		if (name[0] != '\0')
 			names[n++] = converted == name ? pstrdup(name) : converted;
 	}

@@ -300,7 +300,7 @@ fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
 {
 	const SbaHttpRequest *http = request->http;
 	const char *said = request->reader == NULL ? NULL :
-		sba_prometheus_reader_server_error(request->reader);
+	sba_prometheus_reader_server_error(request->reader);
 	char	   *line;
 	char	   *detail = NULL;
 	const char *hint = NULL;

@@ -46,10 +46,10 @@ typedef struct SbaSourceRequest
 	int			duplicate;		/* grid index, or -1 */
 	bool		any_service;	/* a series has the service label */
 	bool		any_nameless;	/* a series lacks it */
-	char	   *names;			/* malloc'ed, zero-terminated one after the other */
+	char	   *names;			/* malloc'ed, with a zero after each */
 	size_t		names_length;
 	size_t		names_size;
-	char		error_text[SBA_ERROR_TEXT_BYTES];	/* begin of an error's body */
+	char		error_text[SBA_ERROR_TEXT_BYTES];	/* its begin */
 	size_t		error_length;
 } SbaSourceRequest;
 

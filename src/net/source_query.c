@@ -23,7 +23,7 @@ sba_require_endpoint(void)
 				 errhint("Set smartbox_anomaly.vm_endpoint to the address of VictoriaMetrics, for example \"http://127.0.0.1:8428\".")));
 }
 
-char *
+char	   *
 sba_endpoint_host(void)
 {
 	const char *begin = strstr(sba_vm_endpoint, "://");
@@ -40,7 +40,7 @@ sba_endpoint_host(void)
 	return pnstrdup(begin, end - begin);
 }
 
-char *
+char	   *
 sba_endpoint_url(const char *path)
 {
 	int			length = strlen(sba_vm_endpoint);
@@ -156,7 +156,7 @@ is_variable(const char *c, const char *name)
 		!isalnum((unsigned char) c[length]) && c[length] != '_';
 }
 
-char *
+char	   *
 sba_expand_query(const char *query, const char **services, int n_services)
 {
 	char	   *selector = make_selector(services, n_services);

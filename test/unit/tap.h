@@ -4,6 +4,8 @@
  *
  *	plan_tests(n);				n, or 0 when the number is not known before
  *	ok(condition, format, ...);
+ *	is_uint(got, expected, format, ...);
+ *	is_double(got, expected, tolerance, format, ...);
  *	return done();				1 when something failed
  */
 #ifndef SBA_TEST_TAP_H
@@ -11,6 +13,7 @@
 
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 static int	tap_planned = 0;
@@ -25,7 +28,8 @@ plan_tests(int n)
 		printf("1..%d\n", n);
 }
 
-static inline bool __attribute__((format(printf, 4, 5)))
+static inline bool
+__attribute__((format(printf, 4, 5)))
 tap_result(bool passed, const char *file, int line, const char *format,...)
 {
 	va_list		arguments;
@@ -45,6 +49,27 @@ tap_result(bool passed, const char *file, int line, const char *format,...)
 }
 
 #define ok(condition, ...) tap_result((condition), __FILE__, __LINE__, __VA_ARGS__)
+
+#define is_uint(got, expected, ...) \
+	do { \
+		uint64_t	tap_got = (uint64_t) (got); \
+		uint64_t	tap_expected = (uint64_t) (expected); \
+		if (!ok(tap_got == tap_expected, __VA_ARGS__)) \
+			fprintf(stderr, "#   got %llu (0x%llx), not %llu (0x%llx)\n", \
+					(unsigned long long) tap_got, (unsigned long long) tap_got, \
+					(unsigned long long) tap_expected, (unsigned long long) tap_expected); \
+	} while (0)
+
+/* A NaN is near nothing. */
+#define is_double(got, expected, tolerance, ...) \
+	do { \
+		double		tap_got = (got); \
+		double		tap_expected = (expected); \
+		double		tap_apart = tap_got > tap_expected ? tap_got - tap_expected : tap_expected - tap_got; \
+		if (!ok(tap_got == tap_expected || tap_apart <= (tolerance), __VA_ARGS__)) \
+			fprintf(stderr, "#   got %.17g, not %.17g +- %g\n", \
+					tap_got, tap_expected, (double) (tolerance)); \
+	} while (0)
 
 static inline int
 done(void)
