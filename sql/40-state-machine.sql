@@ -643,7 +643,7 @@ BEGIN
         RAISE EXCEPTION USING
             ERRCODE = 'foreign_key_violation',
             MESSAGE = format('service "%s" is not known', NEW.service),
-            HINT = 'Add it first: INSERT INTO smartbox.services (service) VALUES (...).',
+            HINT = 'Add it first: INSERT INTO smartbox.services (service) VALUES (...), or SELECT discover_services().',
             SCHEMA = 'smartbox',
             TABLE = 'detections',
             COLUMN = 'service';

@@ -1,5 +1,6 @@
 -- Categories, metrics and services: shipped rows, guessing, time zones.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT plan(50);
 

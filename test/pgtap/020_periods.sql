@@ -1,6 +1,7 @@
 -- The periods of the week: every hour, the changes of the clock, the zones,
 -- and maps that do not cover the week.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT plan(41);
 

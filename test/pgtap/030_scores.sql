@@ -1,5 +1,6 @@
 -- Severity of a score, identity of a pattern.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT plan(21);
 

@@ -1,6 +1,7 @@
 -- Every row of the state table: from which state, by what, to which, with
 -- which counts, events and alerts.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT plan(55);
 

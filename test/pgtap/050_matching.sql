@@ -1,6 +1,7 @@
 -- Which incident an anomaly belongs to, what may not be done by hand, and that
 -- a replay gives the same.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir helpers/incidents.sql
 SELECT plan(45);

@@ -1,5 +1,6 @@
 -- What a detection's payload says about incidents, and what alerts carry.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir helpers/incidents.sql
 SELECT plan(17);

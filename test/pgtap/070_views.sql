@@ -1,5 +1,6 @@
 -- The views: one row per thing.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir helpers/incidents.sql
 SELECT plan(13);

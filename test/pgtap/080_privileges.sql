@@ -1,5 +1,6 @@
 -- Who may do what: nothing by default, and what a grant is good for.
 BEGIN;
+SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 SELECT plan(15);
 
