@@ -155,9 +155,9 @@ extern void sba_forest_expand_tree(const SbaForestLayout *layout, uint32_t tree,
 								   SbaHeapTree *heap);
 
 /*
- * A way to score blocks of rows.  Keys of a block are laid out as the kernel
- * likes; block_rows is always a multiple of SBA_FOREST_LANES, and what is
- * behind the last row may hold any key.
+ * A way to score blocks of rows.  The keys of a block lie in tiles of
+ * SBA_FOREST_LANES rows, in each tile feature by feature; block_rows is always
+ * a whole number of tiles, and what is behind the last row may hold any key.
  */
 #define SBA_FOREST_LANES 16
 

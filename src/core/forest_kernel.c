@@ -7,10 +7,15 @@
 /* Rows that go down a tree together, so that one need not wait for another. */
 #define ROWS_TOGETHER 8
 
+/* From one feature of a tile to the next. */
+#define TILE_ROW_SIZE ((uint32_t) (SBA_FOREST_LANES * sizeof(int32_t)))
+
 static void
 convert_portable(const SbaForestLayout *layout, uint32_t n_features,
 				 const double *rows, uint32_t n_rows, int32_t *keys)
 {
+	uint32_t	n_tiles = (n_rows + SBA_FOREST_LANES - 1) / SBA_FOREST_LANES;
+
 	for (uint32_t feature = 0; feature < n_features; feature++)
 	{
 		const uint8_t *stored = layout->features + (size_t) feature * SBA_FOREST_FEATURE_SIZE;
@@ -18,32 +23,41 @@ convert_portable(const SbaForestLayout *layout, uint32_t n_features,
 		double		scale = sba_load_f64(stored + 8);
 		int32_t		fill_key = sba_forest_value_key(sba_load_f64(stored + 16), centre, scale);
 		const double *from = rows + feature;
-		int32_t    *to = keys + feature;
+		uint32_t	left = n_rows;
 
-		for (uint32_t i = 0; i < n_rows; i++, from += n_features, to += n_features)
+		for (uint32_t tile = 0; tile < n_tiles; tile++)
 		{
-			int32_t		key = sba_forest_value_key(*from, centre, scale);
+			int32_t    *to = keys + ((size_t) tile * n_features + feature) * SBA_FOREST_LANES;
+			uint32_t	lanes = left < SBA_FOREST_LANES ? left : SBA_FOREST_LANES;
 
-			*to = *from == *from ? key : fill_key;
+			for (uint32_t lane = 0; lane < lanes; lane++, from += n_features)
+			{
+				int32_t		key = sba_forest_value_key(*from, centre, scale);
+
+				to[lane] = *from == *from ? key : fill_key;
+			}
+
+			/* What is behind the last row goes down the trees too. */
+			for (uint32_t lane = lanes; lane < SBA_FOREST_LANES; lane++)
+				to[lane] = 0;
+			left -= lanes;
 		}
 	}
-
-	/* What is behind the last row goes down the trees too. */
-	while (n_rows % SBA_FOREST_LANES != 0)
-		memset(keys + (size_t) n_rows++ * n_features, 0, n_features * sizeof(int32_t));
 }
 
 static SBA_ALWAYS_INLINE void
 add_tree(const SbaHeapTree *tree, uint32_t n_features, const int32_t *keys,
-		 uint32_t block_rows, uint32_t *sums, uint32_t height, uint32_t key_shift,
+		 uint32_t block_rows, uint32_t *sums, uint32_t height, uint32_t key_size,
 		 uint32_t feature_mask)
 {
 	uint32_t	bottom = UINT32_C(1) << height;
+	uint32_t	mask = key_size == 4 ? feature_mask : feature_mask << 8;
 
 	for (uint32_t i = 0; i < block_rows; i += ROWS_TOGETHER)
 	{
-		const int32_t *row = keys + (size_t) i * n_features;
-		uint32_t	places[ROWS_TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
+		const uint8_t *tile = (const uint8_t *) (keys + i % SBA_FOREST_LANES +
+												 (size_t) (i / SBA_FOREST_LANES) * n_features * SBA_FOREST_LANES);
+		size_t		places[ROWS_TOGETHER] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 		for (uint32_t step = 0; step < height; step++)
 		{
@@ -51,9 +65,12 @@ add_tree(const SbaHeapTree *tree, uint32_t n_features, const int32_t *keys,
 			for (uint32_t lane = 0; lane < ROWS_TOGETHER; lane++)
 			{
 				int32_t		key = tree->keys[places[lane]];
-				uint32_t	feature = (uint32_t) key >> key_shift & feature_mask;
+				size_t		offset = key_size == 4 ?
+					((uint32_t) key & mask) * TILE_ROW_SIZE :
+					((uint32_t) key & mask) / (256 / TILE_ROW_SIZE);
+				const int32_t *values = (const int32_t *) (tile + offset);
 
-				places[lane] = 2 * places[lane] + (row[lane * n_features + feature] >= key);
+				places[lane] = 2 * places[lane] + (values[lane] >= key);
 			}
 		}
 #pragma GCC unroll 8
@@ -67,12 +84,14 @@ add_tree_portable(const SbaForestLayout *layout, const SbaHeapTree *tree,
 				  uint32_t n_features, const int32_t *keys, uint32_t block_rows,
 				  uint32_t *sums)
 {
-	/* Known shifts let the compiler make the most common forms shorter. */
-	if (layout->key_shift == 8)
-		add_tree(tree, n_features, keys, block_rows, sums, layout->height_limit, 8,
+	if (layout->key_size == 4)
+		add_tree(tree, n_features, keys, block_rows, sums, layout->height_limit, 4,
+				 layout->feature_mask);
+	else if (layout->height_limit == SBA_FOREST_HEAP_HEIGHT)
+		add_tree(tree, n_features, keys, block_rows, sums, SBA_FOREST_HEAP_HEIGHT, 3,
 				 layout->feature_mask);
 	else
-		add_tree(tree, n_features, keys, block_rows, sums, layout->height_limit, 0,
+		add_tree(tree, n_features, keys, block_rows, sums, layout->height_limit, 3,
 				 layout->feature_mask);
 }
 

@@ -117,6 +117,13 @@ feature_key(const uint8_t *stored, double value)
 	return sba_forest_value_key(value, centre, sba_load_f64(stored + 8));
 }
 
+static void
+convert_row(const SbaForestLayout *layout, uint32_t n_features, const double *row, int32_t *keys)
+{
+	for (uint32_t i = 0; i < n_features; i++)
+		keys[i] = feature_key(layout->features + (size_t) i * SBA_FOREST_FEATURE_SIZE, row[i]);
+}
+
 /* Number of keys at or below key, which is the number of its interval. */
 static inline uint32_t
 find_interval(const uint8_t *keys, uint32_t n_entries, uint32_t key_size, int32_t key)
@@ -345,7 +352,9 @@ sba_forest_score(const SbaForest *forest, const double *rows, size_t n_rows, dou
 			sum_table_block(&layout, n_entries, rows, here, sums);
 		else if ((layout.flags & SBA_FOREST_FLAG_LINKED) != 0)
 		{
-			sba_forest_kernel_portable.convert(&layout, forest->n_features, rows, here, keys);
+			for (uint32_t i = 0; i < here; i++)
+				convert_row(&layout, forest->n_features, rows + (size_t) i * forest->n_features,
+							keys + (size_t) i * forest->n_features);
 			sum_linked_block(forest, &layout, keys, here, sums);
 		}
 		else
@@ -365,8 +374,7 @@ void
 sba_forest_row_keys(const SbaForest *forest, const SbaForestLayout *layout,
 					const double *row, int32_t *keys)
 {
-	for (uint32_t i = 0; i < forest->n_features; i++)
-		keys[i] = feature_key(layout->features + (size_t) i * SBA_FOREST_FEATURE_SIZE, row[i]);
+	convert_row(layout, forest->n_features, row, keys);
 
 	/* A walk that has ended may still look at a feature that is not there. */
 	for (uint32_t i = forest->n_features; i <= layout->feature_mask; i++)
