@@ -14,7 +14,8 @@
 void
 sba_begin_rows(FunctionCallInfo fcinfo)
 {
-	InitMaterializedSRF(fcinfo, 0);
+	/* the function's own type describes no row when it is not a composite */
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 }
 
 void
