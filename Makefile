@@ -28,9 +28,10 @@ DATA = $(patsubst $(source)/%,%,$(wildcard $(source)/sql/$(EXTENSION)--*--*.sql)
 DATA_built = $(INSTALL_SCRIPT_SQL)
 
 PG_CPPFLAGS = -I$(source)/src -DSBA_VERSION='"$(EXTVERSION)"' $(EXPORT_CPPFLAGS)
-# Functions called through pointers have parameters that not all of them use.
+# Functions called through pointers have parameters that not all of them use,
+# and the server counts rows and arguments in signed and unsigned types by turns.
 # The same seed must give the same bytes on every machine: no fused operations.
-PG_CFLAGS = -Wextra -Wno-unused-parameter -ffp-contract=off $(HIDDEN_CFLAGS)
+PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -ffp-contract=off $(HIDDEN_CFLAGS)
 SHLIB_LINK = -lcurl -lyajl -lm
 
 # Symbols are hidden unless PGDLLEXPORT says otherwise.  PostgreSQL does this
