@@ -54,7 +54,7 @@ CREATE TABLE smartbox.fingerprints (
     incident_count integer NOT NULL DEFAULT 0 CHECK (incident_count >= 0),
     PRIMARY KEY (service, fingerprint_id),
     CHECK (first_seen <= last_seen)
-);
+) WITH (fillfactor = 80);
 
 COMMENT ON TABLE smartbox.fingerprints IS 'the patterns that were ever seen: one row per service and name of what is wrong';
 COMMENT ON COLUMN smartbox.fingerprints.service IS 'the service';
@@ -64,6 +64,8 @@ COMMENT ON COLUMN smartbox.fingerprints.first_seen IS 'instant of the first dete
 COMMENT ON COLUMN smartbox.fingerprints.last_seen IS 'instant of the last detection';
 COMMENT ON COLUMN smartbox.fingerprints.incident_count IS 'incidents so far, suspicions that came to nothing included';
 
+-- Room in the pages, so that a cycle that continues an incident rewrites its
+-- row in place.
 CREATE TABLE smartbox.incidents (
     service text NOT NULL,
     incident_id text NOT NULL CHECK (incident_id ~ '^incident_[0-9a-f]{12}$'),
@@ -94,7 +96,7 @@ CREATE TABLE smartbox.incidents (
     CONSTRAINT incidents_resolved_check
         CHECK ((status = 'CLOSED') = (resolved_at IS NOT NULL)
             AND (status = 'CLOSED') = (resolution_reason IS NOT NULL))
-);
+) WITH (fillfactor = 80);
 
 CREATE UNIQUE INDEX incidents_active_idx ON smartbox.incidents (service, fingerprint_id)
     WHERE status <> 'CLOSED';
