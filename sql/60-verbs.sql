@@ -56,9 +56,13 @@ AS 'MODULE_PATHNAME', 'sba_train_models';
 COMMENT ON FUNCTION train_models(text[], interval) IS
     'backfills and then trains the models of these services (NULL: all enabled ones) from the lookback before their last sample; one row per service and period; accepted versions serve at once';
 
+-- The plans of the detection are made once in a session, perhaps while the
+-- tables are still empty; each of them has an index to go by.
 CREATE FUNCTION detect_anomalies(service text, at timestamptz DEFAULT NULL) RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS 'MODULE_PATHNAME', 'sba_detect_anomalies';
 
 COMMENT ON FUNCTION detect_anomalies(text, timestamptz) IS
@@ -67,6 +71,8 @@ COMMENT ON FUNCTION detect_anomalies(text, timestamptz) IS
 CREATE FUNCTION run_inference(services text[] DEFAULT NULL, verbose boolean DEFAULT false) RETURNS SETOF jsonb
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS 'MODULE_PATHNAME', 'sba_run_inference';
 
 COMMENT ON FUNCTION run_inference(text[], boolean) IS
