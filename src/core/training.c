@@ -40,9 +40,9 @@
 
 /* Faults injected into the held-out rows of each metric. */
 #define INJECTED_PER_METRIC		40
-#define INJECTED_HIGH_FACTOR	4.0
-#define INJECTED_LOW_FACTOR		0.15
-#define INJECTED_RATIO			0.2
+#define INJECTED_SIGMAS			8.0
+#define INJECTED_LOG_DISTANCE	1.4	/* four times the expected value */
+#define INJECTED_RATIO_DISTANCE	0.3 /* from 0 to 9 % */
 #define MIN_RECALL				0.5
 
 /* Least share of held-out rows that a model may flag. */
@@ -255,13 +255,20 @@ features_of_row(const PeriodRows *period, size_t i, SbaFeatures *features)
 	}
 }
 
-/* The value that a metric would have had in a fault. */
+/*
+ * The value that a metric would have in a fault: well away from what is
+ * expected, and from what the noise of few requests can explain.
+ */
 static double
-faulty_value(const SbaMetric *metric, double value)
+faulty_value(const SbaMetric *metric, const SbaFeatures *features, int m, double offset)
 {
+	double		distance = fmax(INJECTED_LOG_DISTANCE, INJECTED_SIGMAS * features->sigma[m]);
+
 	if (metric->kind == SBA_KIND_RATIO)
-		return fmin(value + INJECTED_RATIO, 1.0);
-	return value * (metric->direction == SBA_DIRECTION_LOW ? INJECTED_LOW_FACTOR : INJECTED_HIGH_FACTOR);
+		distance = fmax(INJECTED_RATIO_DISTANCE, INJECTED_SIGMAS * features->sigma[m]);
+	if (metric->direction == SBA_DIRECTION_LOW)
+		distance = -distance;
+	return sba_inverse_transform(metric->kind, offset, features->expected_z[m] + distance);
 }
 
 /*
@@ -294,7 +301,7 @@ injected_recall(const PeriodRows *period, const SbaModel *model)
 			if (isnan(features.deviation[m]))
 				continue;
 			memcpy(values, period->history->values + period->rows[i] * n_metrics, n_metrics * sizeof(double));
-			values[m] = faulty_value(metric, values[m]);
+			values[m] = faulty_value(metric, &features, (int) m, model->metric[m].baseline.offset);
 			features.z[m] = sba_transform(metric->kind, model->metric[m].baseline.offset, values[m]);
 			features.deviation[m] = (features.z[m] - features.expected_z[m]) / features.sigma[m];
 			expected = sba_inverse_transform(metric->kind, model->metric[m].baseline.offset, features.expected_z[m]);
