@@ -44,6 +44,7 @@ typedef struct Grower
 	SbaRandom	random;
 
 	uint32_t   *permutation;	/* [n_rows] */
+	uint32_t   *drawn;			/* what was swapped with what */
 	int32_t    *columns;		/* [n_features][sample_size] keys */
 	uint16_t   *members;		/* [sample_size] rows of the sub-sample */
 	uint16_t   *spare;			/* [sample_size] */
@@ -240,6 +241,25 @@ draw_rows(Grower *grower, uint32_t count)
 
 		permutation[i] = permutation[j];
 		permutation[j] = swap;
+		grower->drawn[i] = j;
+	}
+}
+
+/* Undo that, so that what a tree draws depends on its own stream only. */
+static void
+put_rows_back(Grower *grower, uint32_t count)
+{
+	uint32_t   *permutation = grower->permutation;
+
+	if (count == grower->n_rows)
+		return;
+	for (uint32_t i = count; i-- > 0;)
+	{
+		uint32_t	j = grower->drawn[i];
+		uint32_t	swap = permutation[i];
+
+		permutation[i] = permutation[j];
+		permutation[j] = swap;
 	}
 }
 
@@ -253,6 +273,7 @@ describe_features(Grower *grower, bool *wide)
 	*wide = false;
 	for (uint32_t feature = 0; feature < grower->shape.n_features; feature++)
 		describe_feature(grower, feature, grower->permutation, count, wide);
+	put_rows_back(grower, count);
 }
 
 /* Copy a fresh sub-sample into the columns, as keys. */
@@ -265,6 +286,8 @@ draw_sample(Grower *grower)
 
 	draw_rows(grower, sample_size);
 	memset(grower->has_missing, 0, sizeof(grower->has_missing));
+	for (uint32_t feature = 0; feature < n_features; feature++)
+		grower->features[feature] = (uint16_t) feature;
 	for (uint32_t i = 0; i < sample_size; i++)
 	{
 		const double *row = grower->rows + (size_t) grower->permutation[i] * n_features;
@@ -283,6 +306,7 @@ draw_sample(Grower *grower)
 			}
 		}
 	}
+	put_rows_back(grower, sample_size);
 }
 
 /* Least and greatest key of present values; least > greatest if there is none. */
@@ -505,6 +529,7 @@ static void
 free_grower(Grower *grower)
 {
 	free(grower->permutation);
+	free(grower->drawn);
 	free(grower->columns);
 	free(grower->members);
 	free(grower->spare);
@@ -587,15 +612,14 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 	grower->rows = rows;
 	grower->n_rows = (uint32_t) n_rows;
 	grower->permutation = malloc(n_rows * sizeof(uint32_t));
-	if (grower->permutation == NULL)
+	grower->drawn = malloc((size_t) SBA_FOREST_MAX_SAMPLE_SIZE * sizeof(uint32_t));
+	if (grower->permutation == NULL || grower->drawn == NULL)
 	{
 		free_grower(grower);
 		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
 	}
 	for (uint32_t i = 0; i < grower->n_rows; i++)
 		grower->permutation[i] = i;
-	for (uint32_t i = 0; i < parameters->n_features; i++)
-		grower->features[i] = (uint16_t) i;
 	prepare_shape(grower, parameters, force_flags, avoid_flags);
 
 	if (allocate_grower(grower))
