@@ -379,19 +379,14 @@ percentile_of(const SbaMetricModel *metric, double deviation)
 	return 100;
 }
 
-/*
- * Share each metric's contribution: half by how much rarer than one in ten it
- * is, half by how the multivariate forest isolated the sample.
- */
-static void
-share_contributions(const SbaModel *model, const double *deviation, SbaVerdict *verdict)
+void
+sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict *verdict)
 {
 	double		by_forest[SBA_MAX_METRICS];
 	double		sum = 0;
-	bool		isolated = sba_forest_contributions(&model->forest, deviation, by_forest);
+	bool		isolated = sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	int			m;
 
-	verdict->leading_metric = -1;
 	for (m = 0; m < model->n_metrics; m++)
 		if (verdict->metric[m].present)
 			sum += fmax(verdict->metric[m].evidence - SIGNAL_EVIDENCE, 0);
@@ -407,10 +402,6 @@ share_contributions(const SbaModel *model, const double *deviation, SbaVerdict *
 				FOREST_CONTRIBUTION_SHARE * by_forest[m];
 		else
 			metric->contribution = sum > 0 ? by_evidence : isolated ? by_forest[m] : 0;
-		if (metric->present && metric->contribution > 0 &&
-			(verdict->leading_metric < 0 ||
-			 metric->contribution > verdict->metric[verdict->leading_metric].contribution))
-			verdict->leading_metric = m;
 	}
 }
 
@@ -465,5 +456,4 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 		verdict->is_anomaly |= verdict->score < 0 && verdict->metric[m].is_signal;
 	if (!verdict->is_anomaly)
 		verdict->score = fmax(verdict->score, 0);
-	share_contributions(model, features->deviation, verdict);
 }

@@ -65,7 +65,8 @@ typedef struct SbaMetricVerdict
 	double		percentile;		/* 0..100, among the samples learnt from */
 	double		forest_score;	/* univariate forest, 0..1 */
 	double		evidence;		/* decades */
-	double		contribution;	/* share of the sample's strangeness */
+	double		contribution;	/* share of the sample's strangeness; set by
+								 * sba_model_explain() */
 } SbaMetricVerdict;
 
 /* What a model says of a sample. */
@@ -76,7 +77,6 @@ typedef struct SbaVerdict
 	double		score;			/* calibrated: see sba_score_of_evidence */
 	double		forest_score;	/* multivariate forest, 0..1 */
 	double		evidence;
-	int			leading_metric; /* largest contribution; -1 when none is present */
 	int			n_present;
 	int			n_known;		/* metrics that the service has */
 	SbaMetricVerdict metric[SBA_MAX_METRICS];
@@ -105,6 +105,15 @@ extern SbaStatus sba_model_encode(const SbaModel *model,
 extern void sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics,
 							   const double *values, const SbaFeatures *features,
 							   double budget_probability, SbaVerdict *verdict);
+
+/*
+ * Share each metric's contribution to the strangeness of an evaluated sample:
+ * half by how much rarer than one in ten its deviation is, half by how the
+ * multivariate forest isolated the sample.  The contributions sum to 1, or are
+ * all 0 when nothing stands out.
+ */
+extern void sba_model_explain(const SbaModel *model, const SbaFeatures *features,
+							  SbaVerdict *verdict);
 
 /*
  * Evidence of one metric's deviation, from its forest's score and from how

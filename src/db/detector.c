@@ -302,6 +302,8 @@ judge_sample(const Detection *detection, const SbaService *service, const Sample
 	reorder_values(sample->values, catalog_index, active->model.n_metrics, values);
 	compute_features(detection, service, &active->model, metrics, catalog_index, sample, values, &features);
 	sba_model_evaluate(&active->model, metrics, values, &features, sba_budget_probability(service), &verdict);
+	if (verdict.is_anomaly || detection->verbose)
+		sba_model_explain(&active->model, &features, &verdict);
 
 	outcome->has_model = true;
 	outcome->is_anomaly = verdict.is_anomaly;
