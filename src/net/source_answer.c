@@ -34,12 +34,14 @@ static bool
 on_series(void *context, const SbaLabel *labels, size_t n_labels)
 {
 	SbaSourceRequest *request = context;
+	SbaResultType type = sba_prometheus_reader_type(request->reader);
 	SbaSourceService wanted = {NULL, 0};
 	const SbaSourceService *found;
 	size_t		i;
 
 	request->service = -1;
-	if (sba_prometheus_reader_type(request->reader) != request->expected)
+	/* the type may also come after the series */
+	if (type != SBA_RESULT_UNKNOWN && type != request->expected)
 	{
 		request->wrong_type = true;
 		return false;
