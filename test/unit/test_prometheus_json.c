@@ -15,16 +15,16 @@
 #include "tap.h"
 
 /* What was read, written as text: easy to compare and to look at. */
-typedef struct Events
+typedef struct EventLog
 {
 	char		text[65536];
 	size_t		length;
 	int			stop_after;		/* cancel at this event; 0 is never */
 	int			n_events;
-} Events;
+} EventLog;
 
 static bool
-note(Events *events, const char *format,...)
+note(EventLog *events, const char *format,...)
 {
 	va_list		arguments;
 	int			n;
@@ -41,7 +41,7 @@ note(Events *events, const char *format,...)
 static bool
 on_series(void *context, const SbaLabel *labels, size_t n_labels)
 {
-	Events	   *events = context;
+	EventLog	   *events = context;
 	size_t		i;
 	bool		go_on = note(events, "series");
 
@@ -70,7 +70,7 @@ on_string(void *context, const char *value)
 /* Read a document that arrives cut at a and b, or byte by byte. */
 static void
 read_document(const char *document, size_t length, size_t a, size_t b,
-			  bool bytewise, int stop_after, Events *events)
+			  bool bytewise, int stop_after, EventLog *events)
 {
 	SbaResultSink sink = {events, on_series, on_point, on_string};
 	SbaPrometheusReader *reader = sba_prometheus_reader_create(&sink);
@@ -113,8 +113,8 @@ read_document(const char *document, size_t length, size_t a, size_t b,
 static void
 check_length(const char *name, const char *document, size_t length, const char *expected)
 {
-	static Events whole;
-	static Events cut;
+	static EventLog whole;
+	static EventLog cut;
 	size_t		i;
 	bool		same = true;
 
@@ -379,7 +379,7 @@ test_truncation(void)
 {
 	static const char document[] =
 	MATRIX("{\"metric\":{\"a\":\"\\u20ac\",\"b\":\"c\"},\"values\":[[1.5,\"-2e3\"],[3,\"NaN\"]]}");
-	static Events events;
+	static EventLog events;
 	size_t		length;
 	size_t		n_wrong = 0;
 
@@ -459,7 +459,7 @@ test_limits(void)
 
 	memset(kilobyte, 'e', 1024);
 	{
-		static Events events;
+		static EventLog events;
 		char		document[1200];
 
 		snprintf(document, sizeof(document), "{\"status\":\"error\",\"error\":\"%.1021sä%s\"}",
@@ -480,7 +480,7 @@ test_stopping(void)
 {
 	static const char document[] =
 	MATRIX("{\"metric\":{\"a\":\"b\"},\"values\":[[1,\"2\"],[3,\"4\"]]}");
-	static Events events;
+	static EventLog events;
 	SbaResultSink sink = {NULL, NULL, NULL, NULL};
 	SbaPrometheusReader *reader = sba_prometheus_reader_create(&sink);
 	SbaError	error = {SBA_OK, ""};
