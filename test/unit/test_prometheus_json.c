@@ -41,7 +41,7 @@ note(EventLog *events, const char *format,...)
 static bool
 on_series(void *context, const SbaLabel *labels, size_t n_labels)
 {
-	EventLog	   *events = context;
+	EventLog   *events = context;
 	size_t		i;
 	bool		go_on = note(events, "series");
 
