@@ -24,8 +24,8 @@
 #include "net/http_pool.h"
 #include "pg/compat.h"
 
-/* A connection may need two sockets while it tries IPv6 and IPv4, plus epoll. */
-#define RESERVED_FDS		(2 * SBA_MAX_CONNECTIONS + 1)
+/* A socket for each connection, and epoll. */
+#define RESERVED_FDS		(SBA_MAX_CONNECTIONS + 1)
 
 #define MAX_EVENTS			16
 
