@@ -5,21 +5,112 @@
 #include "core/statistics.h"
 
 #include <math.h>
-#include <stdlib.h>
 
-static int
-compare_doubles(const void *a, const void *b)
+/* Shorter runs are sorted by insertion. */
+#define INSERTION_LENGTH 24
+
+static void
+insertion_sort(double *values, size_t n)
 {
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
+	size_t		i;
 
-	return (x > y) - (x < y);
+	for (i = 1; i < n; i++)
+	{
+		double		value = values[i];
+		size_t		j = i;
+
+		while (j > 0 && values[j - 1] > value)
+		{
+			values[j] = values[j - 1];
+			j--;
+		}
+		values[j] = value;
+	}
+}
+
+static void
+sift_down(double *heap, size_t n, size_t i)
+{
+	double		value = heap[i];
+
+	while (2 * i + 1 < n)
+	{
+		size_t		child = 2 * i + 1;
+
+		if (child + 1 < n && heap[child + 1] > heap[child])
+			child++;
+		if (!(heap[child] > value))
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = value;
+}
+
+static void
+heap_sort(double *values, size_t n)
+{
+	size_t		i;
+
+	for (i = n / 2; i-- > 0;)
+		sift_down(values, n, i);
+	while (n > 1)
+	{
+		double		largest = values[0];
+
+		values[0] = values[--n];
+		values[n] = largest;
+		sift_down(values, n, 0);
+	}
+}
+
+/*
+ * Introsort (Musser 1997): quicksort that hands over to heapsort when it goes
+ * too deep, so that no order of values makes it slow.
+ */
+static void
+introsort(double *values, size_t n, int depth)
+{
+	while (n > INSERTION_LENGTH)
+	{
+		double		pivot = values[n / 2];
+		size_t		i = 0;
+		size_t		j = n - 1;
+
+		if (depth-- == 0)
+		{
+			heap_sort(values, n);
+			return;
+		}
+		for (;;)
+		{
+			double		swapped;
+
+			while (values[i] < pivot)
+				i++;
+			while (values[j] > pivot)
+				j--;
+			if (i >= j)
+				break;
+			swapped = values[i];
+			values[i++] = values[j];
+			values[j--] = swapped;
+		}
+		introsort(values + i, n - i, depth);
+		n = i;
+	}
+	insertion_sort(values, n);
 }
 
 void
 sba_sort(double *values, size_t n)
 {
-	qsort(values, n, sizeof(double), compare_doubles);
+	int			depth = 0;
+	size_t		m;
+
+	for (m = n; m > 1; m /= 2)
+		depth += 2;
+	introsort(values, n, depth);
 }
 
 /* Bring the k-th smallest value to position k, smaller ones before it. */

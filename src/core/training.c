@@ -61,6 +61,8 @@ typedef struct PeriodRows
 	bool	   *left_out;		/* [n_rows] taken for bad */
 	double	   *deviations;		/* [n_rows][n_metrics] */
 	double	   *scratch;		/* [n_rows] */
+	double	   *forest_scores;	/* [n_rows] of the multivariate forest, for
+								 * held-out rows */
 } PeriodRows;
 
 static double
@@ -162,8 +164,8 @@ fit_metric(const PeriodRows *period, int m, uint64_t seed, SbaMetricModel *metri
 	metric->has_forest = true;
 
 	n = collect_deviations(period, m, 1);
-	for (i = 0; i < n; i++)
-		period->scratch[i] = sba_forest_score_one(&metric->forest, &period->scratch[i]);
+	sba_forest_score(&metric->forest, period->scratch, n, period->forest_scores);
+	memcpy(period->scratch, period->forest_scores, n * sizeof(double));
 	sba_sort(period->scratch, n);
 	sba_tail_fit(&metric->forest_tail, period->scratch, n, MIN_SLOPE_PER_SCORE, MAX_SLOPE_PER_SCORE);
 	return SBA_OK;
@@ -194,10 +196,12 @@ fit_multivariate(const PeriodRows *period, uint64_t seed, SbaModel *model,
 	if (status != SBA_OK)
 		return status;
 
+	sba_forest_score(&model->forest, period->deviations + period->n_training * n_metrics,
+					 period->n_rows - period->n_training, period->forest_scores + period->n_training);
 	n = 0;
 	for (i = period->n_training; i < period->n_rows; i++)
 		if (!period->left_out[i])
-			period->scratch[n++] = sba_forest_score_one(&model->forest, period->deviations + i * n_metrics);
+			period->scratch[n++] = period->forest_scores[i];
 	if (n == 0)
 		period->scratch[n++] = 0.5;
 	sba_sort(period->scratch, n);
@@ -220,17 +224,17 @@ calibrate_evidence(const PeriodRows *period, SbaModel *model)
 	{
 		const double *deviation = period->deviations + i * n_metrics;
 		double		evidence[SBA_MAX_METRICS];
-		double		forest_score;
+		double		metric_score;
 		size_t		m;
 
 		if (period->left_out[i])
 			continue;
 		for (m = 0; m < n_metrics; m++)
 			evidence[m] = isnan(deviation[m]) || !model->metric[m].baseline.known ? 0 :
-				sba_metric_evidence(&model->metric[m], deviation[m], &forest_score);
-		forest_score = sba_forest_score_one(&model->forest, deviation);
+				sba_metric_evidence(&model->metric[m], deviation[m], &metric_score);
 		period->scratch[n++] = sba_sample_evidence(period->metrics, (int) n_metrics, deviation, evidence,
-												   sba_tail_evidence(&model->forest_tail, forest_score), NULL);
+												   sba_tail_evidence(&model->forest_tail, period->forest_scores[i]),
+												   NULL);
 	}
 	if (n == 0)
 		period->scratch[n++] = 0;
@@ -505,10 +509,11 @@ sba_train_periods(const SbaMetric *metrics, const SbaHistory *history,
 	period.left_out = malloc((n + 1) * sizeof(*period.left_out));
 	period.deviations = malloc((n * n_metrics + 1) * sizeof(*period.deviations));
 	period.scratch = malloc((n + 1) * sizeof(*period.scratch));
+	period.forest_scores = malloc((n + 1) * sizeof(*period.forest_scores));
 	if (history->n_metrics < 1 || history->n_metrics > SBA_MAX_METRICS || n > UINT32_MAX)
 		status = sba_fail(error, SBA_INVALID_ARGUMENT, "history has %zu rows of %d metrics", n, history->n_metrics);
 	else if (learn == NULL || period.rows == NULL || period.left_out == NULL ||
-			 period.deviations == NULL || period.scratch == NULL)
+			 period.deviations == NULL || period.scratch == NULL || period.forest_scores == NULL)
 		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
 	else
 		status = train_all(&period, learn, periods, error);
@@ -517,6 +522,7 @@ sba_train_periods(const SbaMetric *metrics, const SbaHistory *history,
 	free(period.left_out);
 	free(period.deviations);
 	free(period.scratch);
+	free(period.forest_scores);
 	return status;
 }
 
