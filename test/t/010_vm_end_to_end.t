@@ -6,6 +6,9 @@ use Test::More;
 use Smartbox::Cluster;
 use Smartbox::VictoriaMetrics;
 
+my $zone = 'Europe/Paris';
+$ENV{TZ} = $zone;
+
 # The fault begins 50 minutes ago, so that it and the recovery lie in the past:
 # the extension asks for nothing that is yet to come.
 my $now = int(time / 300) * 300;
@@ -17,14 +20,14 @@ my $begin = $now - 30 * 86400 + 3600;
 my @history = ('--begin', $begin, '--seed', 11, '--services', 'booking,search,vouchers');
 my $gap_from = $begin + 20 * 86400;
 my $gap_until = $gap_from + 7200;
-my $csv = "$ENV{SMARTBOX_WORK}/imported.csv";
+my $csv = "$ENV{SMARTBOX_WORK}/tmp/imported.$$.csv";
 
 my $source = Smartbox::VictoriaMetrics->start;
 $source->generate(@history, '--end', $healthy_until, '--csv', $csv,
 	'--gap', "search:$gap_from:$gap_until");
 my $node = Smartbox::Cluster->launch('main',
 	"smartbox_anomaly.vm_endpoint = '" . $source->url . "'",
-	"smartbox_anomaly.time_zone = 'Europe/Paris'");
+	"smartbox_anomaly.time_zone = '$zone'");
 
 sub query
 {
