@@ -161,6 +161,9 @@ extern void sba_forest_expand_tree(const SbaForestLayout *layout, uint32_t tree,
  */
 #define SBA_FOREST_LANES 16
 
+/* A kernel may read up to so many features behind the last tile. */
+#define SBA_FOREST_TILE_SLACK 16
+
 typedef struct SbaForestKernel
 {
 	const char *name;
@@ -185,6 +188,7 @@ extern const SbaForestKernel sba_forest_kernel_portable;
 #define SBA_FOREST_X86
 extern uint32_t sba_forest_walk_bmi2(const SbaForestLayout *layout, uint32_t n_trees,
 									 const int32_t *keys);
+extern const SbaForestKernel sba_forest_kernel_avx512;
 #endif
 
 /* Keys of one row; room for SBA_FOREST_MAX_FEATURES. */

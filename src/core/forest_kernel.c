@@ -129,6 +129,10 @@ static const SbaForestKernel *
 find_kernel(const char *name)
 {
 #ifdef SBA_FOREST_X86
+	if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+		__builtin_cpu_supports("bmi2") &&
+		(name == NULL || strcmp(name, sba_forest_kernel_avx512.name) == 0))
+		return &sba_forest_kernel_avx512;
 	if (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2") &&
 		(name == NULL || strcmp(name, kernel_bmi2.name) == 0))
 		return &kernel_bmi2;

@@ -13,7 +13,7 @@
 #define SBA_ALWAYS_INLINE inline __attribute__((always_inline))
 
 /* Trees that one row walks at the same time. */
-#define SBA_WALK_TREES 4
+#define SBA_WALK_TREES 8
 
 /* Taylor series of 2^x: (ln 2)^n / n! */
 #define SBA_EXP2_TERMS 13
@@ -139,37 +139,40 @@ sba_walk_step(SbaWalk *walk, uint32_t key_size, uint32_t feature_mask,
 	walk->place = (word >> (walk->place & 63) & 1) != 0 ? below : walk->place;
 }
 
-/* Rows of the leaf where the walk has ended. */
+/*
+ * Rows of the leaf where the walk has ended.  Written without branches, as
+ * which leaf it is cannot be foreseen.
+ */
 static SBA_ALWAYS_INLINE uint32_t
 sba_walk_rows(const SbaWalk *walk, uint32_t key_size, bool instruction)
 {
 	const uint8_t *several = walk->start + SBA_FOREST_BITMAP_SIZE +
 		(size_t) walk->n_splits * key_size;
 	const uint8_t *sizes = several + (walk->n_splits + 8) / 8;
+	uint32_t	at_bottom = walk->place >> 8;
 	uint32_t	leaf = 0;
 	uint32_t	word;
-	uint64_t	first = sba_forest_load_u64(several);
 	uint64_t	bits;
 	uint32_t	before;
 
 	if (walk->n_splits > 0)
 	{
 		uint64_t	unused;
-		uint32_t	splits_before = walk->n_splits;
+		uint32_t	inside = walk->place & (SBA_FOREST_HEAP_LEAVES - 1) & (at_bottom - 1);
+		uint32_t	splits_before = sba_walk_rank(walk, inside, &unused, instruction) +
+			(walk->n_splits & (0 - at_bottom));
 
 		/* Children of splits up to here, less those that are splits. */
-		if (walk->place < SBA_FOREST_HEAP_LEAVES)
-			splits_before = sba_walk_rank(walk, walk->place, &unused, instruction);
 		leaf = 2 * sba_walk_rank(walk, walk->place >> 1, &unused, instruction) +
 			(walk->place & 1) + 1 - splits_before;
 	}
 	word = leaf >> 6;
 	bits = sba_forest_load_u64(several + 8 * (size_t) word);
-	before = sba_count_bits(bits & ((UINT64_C(1) << (leaf & 63)) - 1), instruction);
-	before += word > 0 ? sba_count_bits(first, instruction) : 0;
+	before = sba_count_bits(bits & ((UINT64_C(1) << (leaf & 63)) - 1), instruction) +
+		sba_count_bits(sba_forest_load_u64(several) & (0 - (uint64_t) (word > 0)), instruction);
 	for (uint32_t i = 1; i < word; i++)
 		before += sba_count_bits(sba_forest_load_u64(several + 8 * (size_t) i), instruction);
-	return (bits >> (leaf & 63) & 1) != 0 ? sizes[before] + 2U : 1;
+	return 1 + ((sizes[before] + 1U) & (0 - (uint32_t) (bits >> (leaf & 63) & 1)));
 }
 
 /* Sum of path lengths of one row in all trees. */
@@ -187,18 +190,18 @@ sba_walk_trees(const SbaForestLayout *layout, uint32_t n_trees, const int32_t *k
 		SbaWalk		walks[SBA_WALK_TREES];
 
 		/* The last tree stands in for those that a last group lacks. */
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (uint32_t i = 0; i < SBA_WALK_TREES; i++)
 			sba_walk_start(&walks[i], layout, i < count ? tree + i : n_trees - 1, instruction);
 		for (uint32_t step = 0; step < top_steps; step++)
 		{
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 			for (uint32_t i = 0; i < SBA_WALK_TREES; i++)
 				sba_walk_step_top(&walks[i], key_size, feature_mask, keys, instruction);
 		}
 		for (uint32_t step = top_steps; step < layout->height_limit; step++)
 		{
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 			for (uint32_t i = 0; i < SBA_WALK_TREES; i++)
 				sba_walk_step(&walks[i], key_size, feature_mask, keys, instruction);
 		}

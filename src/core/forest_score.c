@@ -17,6 +17,7 @@
 #define STACK_KEYS 8192
 #define LARGE_KEYS (256 * 1024)
 #define LARGE_BLOCK_ROWS 8192
+#define SLACK_KEYS (SBA_FOREST_TILE_SLACK * SBA_FOREST_LANES)
 
 /* Rows that are looked up or walked at the same time. */
 #define INTERLEAVED 4
@@ -314,7 +315,7 @@ sba_forest_score(const SbaForest *forest, const double *rows, size_t n_rows, dou
 	SbaForestLayout layout;
 	double		offset;
 	double		factor;
-	int32_t		stack_keys[STACK_KEYS];
+	int32_t		stack_keys[STACK_KEYS + SLACK_KEYS];
 	uint32_t	stack_sums[STACK_KEYS / SBA_FOREST_LANES];
 	int32_t    *keys = stack_keys;
 	uint32_t   *sums = stack_sums;
@@ -333,11 +334,11 @@ sba_forest_score(const SbaForest *forest, const double *rows, size_t n_rows, dou
 
 		if (large_rows > LARGE_BLOCK_ROWS)
 			large_rows = LARGE_BLOCK_ROWS;
-		large = malloc((size_t) large_rows * (forest->n_features + 1) * sizeof(int32_t));
+		large = malloc(((size_t) large_rows * (forest->n_features + 1) + SLACK_KEYS) * sizeof(int32_t));
 		if (large != NULL)
 		{
 			keys = large;
-			sums = (uint32_t *) (keys + (size_t) large_rows * forest->n_features);
+			sums = (uint32_t *) (keys + (size_t) large_rows * forest->n_features + SLACK_KEYS);
 			block_rows = large_rows;
 		}
 	}
