@@ -232,7 +232,12 @@ reorder_values(const double *by_catalog, const int *catalog_index, int n_metrics
 	int			m;
 
 	for (m = 0; m < n_metrics; m++)
-		values[m] = catalog_index[m] < 0 ? NAN : by_catalog[catalog_index[m]];
+	{
+		int			c = catalog_index[m];
+
+		/* NOLINTNEXTLINE: match_metrics() has filled catalog_index */
+		values[m] = c < 0 ? NAN : by_catalog[c];
+	}
 }
 
 /* Features of the sample, from the 24 hours of samples before it. */
