@@ -233,9 +233,9 @@ reorder_values(const double *by_catalog, const int *catalog_index, int n_metrics
 
 	for (m = 0; m < n_metrics; m++)
 	{
+		/* NOLINTNEXTLINE: match_metrics() has filled it */
 		int			c = catalog_index[m];
 
-		/* NOLINTNEXTLINE: match_metrics() has filled catalog_index */
 		values[m] = c < 0 ? NAN : by_catalog[c];
 	}
 }
