@@ -51,7 +51,13 @@
 #define METRIC_HAS_FOREST	2u
 
 /* Share of the contributions that the multivariate forest decides. */
-#define FOREST_CONTRIBUTION_SHARE 0.5
+#define FOREST_CONTRIBUTION_SHARE 0.25
+
+/* A deviation beyond this many sigma is certain; being larger adds nothing. */
+#define CERTAIN_SIGMAS 6.0
+
+/* asin(sqrt(x)) moves by about a quarter of what a logarithm does. */
+#define RATIO_EFFECT 4.0
 
 /* Evidence that a metric needs to be called a signal: one in ten. */
 #define SIGNAL_EVIDENCE 1.0
@@ -379,29 +385,47 @@ percentile_of(const SbaMetricModel *metric, double deviation)
 	return 100;
 }
 
+/*
+ * How much a metric's own deviation speaks for it being the cause: how certain
+ * it is, times how large.  Sigmas alone would blame the quietest metric, such
+ * as an application's latency for what a dependency's does to it.
+ */
+static double
+blame(const SbaMetricModel *learnt, const SbaFeatures *features, int m, double evidence)
+{
+	double		effect = fabs(features->z[m] - features->expected_z[m]);
+
+	if (evidence < SIGNAL_EVIDENCE)
+		return 0;
+	if (learnt->kind == SBA_KIND_RATIO)
+		effect *= RATIO_EFFECT;
+	return fmin(fabs(features->deviation[m]), CERTAIN_SIGMAS) * effect;
+}
+
 void
 sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict *verdict)
 {
 	double		by_forest[SBA_MAX_METRICS];
+	double		by_deviation[SBA_MAX_METRICS] = {0};
 	double		sum = 0;
 	bool		isolated = sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	int			m;
 
 	for (m = 0; m < model->n_metrics; m++)
+	{
 		if (verdict->metric[m].present)
-			sum += fmax(verdict->metric[m].evidence - SIGNAL_EVIDENCE, 0);
+			by_deviation[m] = blame(&model->metric[m], features, m, verdict->metric[m].evidence);
+		sum += by_deviation[m];
+	}
 	for (m = 0; m < model->n_metrics; m++)
 	{
 		SbaMetricVerdict *metric = &verdict->metric[m];
-		double		by_evidence = 0;
 
-		if (metric->present && sum > 0)
-			by_evidence = fmax(metric->evidence - SIGNAL_EVIDENCE, 0) / sum;
 		if (sum > 0 && isolated)
-			metric->contribution = (1 - FOREST_CONTRIBUTION_SHARE) * by_evidence +
+			metric->contribution = (1 - FOREST_CONTRIBUTION_SHARE) * by_deviation[m] / sum +
 				FOREST_CONTRIBUTION_SHARE * by_forest[m];
 		else
-			metric->contribution = sum > 0 ? by_evidence : isolated ? by_forest[m] : 0;
+			metric->contribution = sum > 0 ? by_deviation[m] / sum : isolated ? by_forest[m] : 0;
 	}
 }
 

@@ -108,8 +108,8 @@ extern void sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics,
 
 /*
  * Share each metric's contribution to the strangeness of an evaluated sample:
- * half by how much rarer than one in ten its deviation is, half by how the
- * multivariate forest isolated the sample.  The contributions sum to 1, or are
+ * three quarters by how certain and how large its deviation is, the rest by how
+ * the multivariate forest isolated the sample.  The contributions sum to 1, or are
  * all 0 when nothing stands out.
  */
 extern void sba_model_explain(const SbaModel *model, const SbaFeatures *features,
