@@ -30,6 +30,15 @@ REVOKE ALL ON TYPE smartbox.severity, smartbox.incident_status, smartbox.inciden
 GRANT EXECUTE ON FUNCTION @extschema@.fingerprint_id(text, text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.score_to_severity(double precision) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.time_period(timestamptz, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest(double precision[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest(double precision[], integer) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest(double precision[], integer, integer) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest(double precision[], integer, integer, bigint) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_score(bytea, double precision[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_scores(bytea, double precision[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_contributions(bytea, double precision[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_info(bytea) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_trees(bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.minutes_between(timestamptz, timestamptz) TO PUBLIC;
 GRANT USAGE ON SCHEMA smartbox TO PUBLIC;
 GRANT USAGE ON TYPE smartbox.severity TO PUBLIC;

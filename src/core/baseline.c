@@ -133,7 +133,7 @@ learn_profile(const MetricRows *rows, double offset, const uint32_t *slot_rows,
 		for (neighbour = -NEIGHBOUR_SLOTS; neighbour <= NEIGHBOUR_SLOTS; neighbour++)
 		{
 			int			other = day_type * SBA_SLOTS_PER_DAY +
-				(slot % SBA_SLOTS_PER_DAY + neighbour + SBA_SLOTS_PER_DAY) % SBA_SLOTS_PER_DAY;
+			(slot % SBA_SLOTS_PER_DAY + neighbour + SBA_SLOTS_PER_DAY) % SBA_SLOTS_PER_DAY;
 			uint32_t	i;
 
 			for (i = slot_start[other]; i < slot_start[other + 1]; i++)

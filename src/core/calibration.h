@@ -23,7 +23,8 @@ typedef struct SbaTail
 {
 	double		reach;			/* evidence at the last quantile */
 	double		slope;			/* evidence per unit of value beyond it */
-	double		quantile[SBA_TAIL_STEPS + 1];	/* at evidence i * reach / STEPS */
+	double		quantile[SBA_TAIL_STEPS + 1];	/* at evidence i * reach /
+												 * STEPS */
 } SbaTail;
 
 /*

@@ -16,16 +16,11 @@
 /* A mean over less than one request cannot be; it keeps sigma finite. */
 #define MIN_REQUESTS 1.0
 
+/* FNV-1a, 64 bits */
 static uint64_t
-hash_bytes(uint64_t hash, const void *data, size_t length)
+hash_byte(uint64_t hash, unsigned char byte)
 {
-	const unsigned char *byte = data;
-	size_t		i;
-
-	/* FNV-1a, 64 bits */
-	for (i = 0; i < length; i++)
-		hash = (hash ^ byte[i]) * UINT64_C(1099511628211);
-	return hash;
+	return (hash ^ byte) * UINT64_C(1099511628211);
 }
 
 uint64_t
@@ -34,11 +29,16 @@ sba_feature_set_hash(const SbaMetric *metrics, int n_metrics)
 	uint64_t	hash = UINT64_C(14695981039346656037);
 	int			i;
 
-	hash = hash_bytes(hash, &(unsigned char) {SBA_FEATURE_VERSION}, 1);
+	hash = hash_byte(hash, SBA_FEATURE_VERSION);
 	for (i = 0; i < n_metrics; i++)
 	{
-		hash = hash_bytes(hash, metrics[i].name, strlen(metrics[i].name) + 1);
-		hash = hash_bytes(hash, &(unsigned char) {(unsigned char) metrics[i].kind}, 1);
+		const char *c = metrics[i].name;
+
+		/* with its ending zero, so that names cannot run into each other */
+		do
+			hash = hash_byte(hash, (unsigned char) *c);
+		while (*c++ != '\0');
+		hash = hash_byte(hash, (unsigned char) metrics[i].kind);
 	}
 	return hash;
 }

@@ -56,7 +56,8 @@ typedef struct SbaForest
 	uint32_t	n_trees;
 	uint32_t	sample_size;	/* rows that each tree was built from */
 	uint64_t	seed;
-	double		normalizer;		/* c(sample_size), the denominator of the score */
+	double		normalizer;		/* c(sample_size), the denominator of the
+								 * score */
 } SbaForest;
 
 /*

@@ -68,7 +68,7 @@ add_linked_gains(const SbaForest *forest, const SbaForestLayout *layout,
 				 const int32_t *keys, double *gains)
 {
 	const uint8_t *records = layout->body + 8 * (size_t) forest->n_trees +
-		4 * ((size_t) forest->sample_size + 1);
+	4 * ((size_t) forest->sample_size + 1);
 
 	for (uint32_t tree = 0; tree < forest->n_trees; tree++)
 	{

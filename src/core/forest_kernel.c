@@ -66,8 +66,8 @@ add_tree(const SbaHeapTree *tree, uint32_t n_features, const int32_t *keys,
 			{
 				int32_t		key = tree->keys[places[lane]];
 				size_t		offset = key_size == 4 ?
-					((uint32_t) key & mask) * TILE_ROW_SIZE :
-					((uint32_t) key & mask) / (256 / TILE_ROW_SIZE);
+				((uint32_t) key & mask) * TILE_ROW_SIZE :
+				((uint32_t) key & mask) / (256 / TILE_ROW_SIZE);
 				const int32_t *values = (const int32_t *) (tile + offset);
 
 				places[lane] = 2 * places[lane] + (values[lane] >= key);

@@ -15,22 +15,25 @@
 /* Trees that one row walks at the same time. */
 #define SBA_WALK_TREES 8
 
-/* Taylor series of 2^x: (ln 2)^n / n! */
+/* Adding and taking away 1.5 * 2^52 rounds to a whole number. */
+#define SBA_ROUNDING_SHIFT 0x1.8p52
+
+/* Taylor series of 2^x: (ln 2)^n / n!, each the nearest double */
 #define SBA_EXP2_TERMS 13
 static const double exp2_terms[SBA_EXP2_TERMS] = {
-	0x1.0000000000000p+0,
-	0x1.62e42fefa39efp-1,
-	0x1.ebfbdff82c58fp-3,
-	0x1.c6b08d704a0c0p-5,
-	0x1.3b2ab6fba4e77p-7,
-	0x1.5d87fe78a6731p-10,
-	0x1.430912f86c787p-13,
-	0x1.ffcbfc588b0c7p-17,
-	0x1.62c0223a5c824p-20,
-	0x1.b5253d395e7c4p-24,
-	0x1.e4cf5158b8ecap-28,
-	0x1.e8cac7351bb25p-32,
-	0x1.c3bd650fc2986p-36,
+	1.0,
+	0.6931471805599453,
+	0.24022650695910072,
+	0.05550410866482158,
+	0.009618129107628477,
+	0.0013333558146428443,
+	0.0001540353039338161,
+	1.5252733804059841e-05,
+	1.321548679014431e-06,
+	1.01780860092397e-07,
+	7.054911620801123e-09,
+	4.4455382718708116e-10,
+	2.5678435993488206e-11,
 };
 
 /*
@@ -40,9 +43,8 @@ static const double exp2_terms[SBA_EXP2_TERMS] = {
 static SBA_ALWAYS_INLINE double
 sba_exp2(double x)
 {
-	/* Adding and taking away 1.5 * 2^52 rounds to a whole number. */
-	double		shifted = x + 0x1.8p52;
-	double		fraction = x - (shifted - 0x1.8p52);
+	double		shifted = x + SBA_ROUNDING_SHIFT;
+	double		fraction = x - (shifted - SBA_ROUNDING_SHIFT);
 	double		result = exp2_terms[SBA_EXP2_TERMS - 1];
 	uint64_t	whole;
 	double		power;
@@ -147,7 +149,7 @@ static SBA_ALWAYS_INLINE uint32_t
 sba_walk_rows(const SbaWalk *walk, uint32_t key_size, bool instruction)
 {
 	const uint8_t *several = walk->start + SBA_FOREST_BITMAP_SIZE +
-		(size_t) walk->n_splits * key_size;
+	(size_t) walk->n_splits * key_size;
 	const uint8_t *sizes = several + (walk->n_splits + 8) / 8;
 	uint32_t	at_bottom = walk->place >> 8;
 	uint32_t	leaf = 0;
@@ -160,7 +162,7 @@ sba_walk_rows(const SbaWalk *walk, uint32_t key_size, bool instruction)
 		uint64_t	unused;
 		uint32_t	inside = walk->place & (SBA_FOREST_HEAP_LEAVES - 1) & (at_bottom - 1);
 		uint32_t	splits_before = sba_walk_rank(walk, inside, &unused, instruction) +
-			(walk->n_splits & (0 - at_bottom));
+		(walk->n_splits & (0 - at_bottom));
 
 		/* Children of splits up to here, less those that are splits. */
 		leaf = 2 * sba_walk_rank(walk, walk->place >> 1, &unused, instruction) +

@@ -58,7 +58,7 @@ convert_avx512(const SbaForestLayout *layout, uint32_t n_features,
 		{
 			const double *from = rows + (size_t) row * n_features + feature;
 			int32_t    *to = keys + feature * SBA_FOREST_LANES + row % SBA_FOREST_LANES +
-				(size_t) (row / SBA_FOREST_LANES) * n_features * SBA_FOREST_LANES;
+			(size_t) (row / SBA_FOREST_LANES) * n_features * SBA_FOREST_LANES;
 
 			_mm256_storeu_si256((__m256i *) to,
 								make_keys(_mm512_i32gather_pd(steps, from, 8), centres, scales, fill_key));
@@ -117,8 +117,8 @@ pick_values(__m512i key, const int32_t *tile, uint32_t n_features, uint32_t key_
 	{
 		const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 		__m512i		feature = key_shift == 0 ?
-			_mm512_slli_epi32(_mm512_and_si512(key, feature_mask), 4) :
-			_mm512_srli_epi32(_mm512_and_si512(key, feature_mask), 4);
+		_mm512_slli_epi32(_mm512_and_si512(key, feature_mask), 4) :
+		_mm512_srli_epi32(_mm512_and_si512(key, feature_mask), 4);
 
 		return _mm512_i32gather_epi32(_mm512_or_si512(feature, lanes), tile, 4);
 	}
@@ -250,7 +250,7 @@ AVX512 static void
 finish_avx512(const uint32_t *sums, uint32_t n_rows, double offset, double factor,
 			  double *scores)
 {
-	const __m512d shift = _mm512_set1_pd(0x1.8p52);
+	const __m512d shift = _mm512_set1_pd(SBA_ROUNDING_SHIFT);
 	uint32_t	row = 0;
 
 	for (; row + 8 <= n_rows; row += 8)

@@ -8,7 +8,8 @@
 
 #ifdef SBA_FOREST_X86
 
-__attribute__((target("popcnt,bmi,bmi2"))) uint32_t
+__attribute__((target("popcnt,bmi,bmi2")))
+uint32_t
 sba_forest_walk_bmi2(const SbaForestLayout *layout, uint32_t n_trees, const int32_t *keys)
 {
 	if (layout->key_size == 4)

@@ -47,7 +47,7 @@ unfold_leaf(const SbaForestLayout *layout, SbaHeapTree *heap, uint32_t place, ui
 	uint32_t	first = (place << below) - (UINT32_C(1) << layout->height_limit);
 	uint32_t	count = UINT32_C(1) << below;
 	uint32_t	path = (depth << layout->fraction_bits) +
-		sba_path_round(sba_average_path_table[rows], layout->fraction_bits);
+	sba_path_round(sba_average_path_table[rows], layout->fraction_bits);
 
 	for (uint32_t i = 0; i < count; i++)
 		heap->paths[first + i] = path;
@@ -174,8 +174,8 @@ static uint32_t
 table_sum(const SbaForestLayout *layout, uint32_t n_entries, int32_t key)
 {
 	uint32_t	interval = layout->key_size == 4 ?
-		find_interval(layout->body, n_entries, 4, key) :
-		find_interval(layout->body, n_entries, 3, key);
+	find_interval(layout->body, n_entries, 4, key) :
+	find_interval(layout->body, n_entries, 3, key);
 
 	return sba_forest_load_u32(layout->body + (size_t) n_entries * layout->key_size +
 							   4 * (size_t) interval);

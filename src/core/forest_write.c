@@ -232,7 +232,8 @@ reserve_steps(SbaForestWriter *writer, uint32_t more, SbaError *error)
 static SbaStatus
 add_table_tree(SbaForestWriter *writer, const SbaTree *tree, SbaError *error)
 {
-	uint32_t	waiting[MAX_PATH_NODES];	/* splits whose left side we are in */
+	uint32_t	waiting[MAX_PATH_NODES];	/* splits whose left side we are
+											 * in */
 	uint32_t	depths[MAX_PATH_NODES];
 	uint32_t	n_waiting = 0;
 	uint32_t	depth = 0;

@@ -314,8 +314,8 @@ double
 sba_metric_evidence(const SbaMetricModel *metric, double deviation, double *forest_score)
 {
 	double		evidence = deviation > 0 ?
-		sba_tail_evidence(&metric->high_tail, deviation) :
-		sba_tail_evidence(&metric->low_tail, -deviation);
+	sba_tail_evidence(&metric->high_tail, deviation) :
+	sba_tail_evidence(&metric->low_tail, -deviation);
 
 	*forest_score = 0;
 	if (metric->has_forest)

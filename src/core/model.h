@@ -55,7 +55,8 @@ typedef struct SbaModel
 /* What a model says of one metric of a sample. */
 typedef struct SbaMetricVerdict
 {
-	bool		present;		/* a value and a usual behaviour to compare with */
+	bool		present;		/* a value and a usual behaviour to compare
+								 * with */
 	bool		is_signal;		/* strange, in a direction that hurts, and
 								 * large enough to matter */
 	double		expected;		/* in the metric's unit */
@@ -73,7 +74,8 @@ typedef struct SbaMetricVerdict
 typedef struct SbaVerdict
 {
 	bool		is_anomaly;
-	bool		is_multivariate;	/* the combination says more than any metric */
+	bool		is_multivariate;	/* the combination says more than any
+									 * metric */
 	double		score;			/* calibrated: see sba_score_of_evidence */
 	double		forest_score;	/* multivariate forest, 0..1 */
 	double		evidence;

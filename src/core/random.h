@@ -61,11 +61,13 @@ sba_random_below(SbaRandom *random, uint32_t bound)
 	return (uint32_t) (product >> 32);
 }
 
+#define SBA_RANDOM_UNIT 0x1p-53
+
 /* A multiple of 2^-53 in [0, 1). */
 static inline double
 sba_random_unit(SbaRandom *random)
 {
-	return (double) (sba_random_u64(random) >> 11) * 0x1p-53;
+	return (double) (sba_random_u64(random) >> 11) * SBA_RANDOM_UNIT;
 }
 
 #endif							/* SBA_CORE_RANDOM_H */

@@ -11,7 +11,8 @@
 typedef enum SbaStatus
 {
 	SBA_OK = 0,
-	SBA_OUT_OF_MEMORY,			/* malloc failed, or a stated limit was reached */
+	SBA_OUT_OF_MEMORY,			/* malloc failed, or a stated limit was
+								 * reached */
 	SBA_INVALID_ARGUMENT,		/* the caller passed something not allowed */
 	SBA_CORRUPT,				/* stored or received bytes are damaged */
 	SBA_UNSUPPORTED_VERSION,	/* written by a newer version of this library */

@@ -41,7 +41,7 @@
 /* Faults injected into the held-out rows of each metric. */
 #define INJECTED_PER_METRIC		40
 #define INJECTED_SIGMAS			8.0
-#define INJECTED_LOG_DISTANCE	1.4	/* four times the expected value */
+#define INJECTED_LOG_DISTANCE	1.4 /* four times the expected value */
 #define INJECTED_RATIO_DISTANCE	0.3 /* from 0 to 9 % */
 #define MIN_RECALL				0.5
 
@@ -468,8 +468,8 @@ train_all(PeriodRows *period, bool *learn, SbaTrainedPeriod *results, SbaError *
 
 		gather_rows(period, p, &results[p]);
 		for (i = 0; i < period->n_training; i++)
-			learn[period->rows[i]] = true;	/* NOLINT: gather_rows() has filled
-											 * it */
+			learn[period->rows[i]] = true;	/* NOLINT: gather_rows() has
+											 * filled it */
 	}
 
 	status = sba_baselines_learn(period->metrics, period->history, learn, options->interval_s, &baselines, error);

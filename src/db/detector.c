@@ -275,7 +275,7 @@ static double
 confidence_of(const Sample *sample, const SbaModel *model, const SbaVerdict *verdict, bool is_fallback)
 {
 	double		needed = verdict->is_multivariate ?
-		FULL_CONFIDENCE_ROWS_MULTIVARIATE : FULL_CONFIDENCE_ROWS_UNIVARIATE;
+	FULL_CONFIDENCE_ROWS_MULTIVARIATE : FULL_CONFIDENCE_ROWS_UNIVARIATE;
 	double		confidence = sample->period_confidence * Min(1.0, model->n_rows / needed);
 
 	if (verdict->n_known > 0)
@@ -462,7 +462,7 @@ record(const SbaService *services, Outcome *outcomes, int n_services)
 			outcomes[i].payload = stored_payload(&services[i], outcomes[i].ts);
 }
 
-Datum *
+Datum	   *
 sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 		   const SbaService *services, int n_services, TimestampTz at, bool verbose)
 {

@@ -19,7 +19,7 @@
 #include "pg/query.h"
 #include "pg/settings.h"
 
-#define SERVICE_KEY_SIZE	804	/* 200 characters of UTF-8 and a zero */
+#define SERVICE_KEY_SIZE	804 /* 200 characters of UTF-8 and a zero */
 #define PERIOD_KEY_SIZE		64
 
 typedef struct CacheKey

@@ -13,7 +13,7 @@
 #define TYPE_MULTIVARIATE	"multivariate_enhanced_isolation_forest"
 #define TYPE_UNIVARIATE		"univariate_isolation_forest"
 
-char *
+char	   *
 sba_iso_timestamp(TimestampTz ts)
 {
 	struct pg_tm utc;

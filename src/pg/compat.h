@@ -11,6 +11,11 @@
 #error "smartbox_anomaly needs PostgreSQL 15 or newer"
 #endif
 
+/* What is inside a variable-length value moved out of postgres.h in 16. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /*
  * From version 16 on, PostgreSQL builds modules with hidden visibility and
  * PG_FUNCTION_INFO_V1 exports the function.  On 15 the Makefile asks for the

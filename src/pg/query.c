@@ -34,7 +34,7 @@ sba_result_datum(uint64 row, int column, bool *is_null)
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, is_null);
 }
 
-char *
+char	   *
 sba_result_text(uint64 row, int column)
 {
 	bool		is_null;

@@ -26,7 +26,7 @@ sba_add_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
-ArrayType *
+ArrayType  *
 sba_text_array_argument(FunctionCallInfo fcinfo, int number)
 {
 	ArrayType  *array;

@@ -5,17 +5,17 @@
 #ifndef SBA_PG_SETTINGS_H
 #define SBA_PG_SETTINGS_H
 
-extern char *sba_environment;		/* value regex of deployment_environment_name */
+extern char *sba_environment;	/* value regex of deployment_environment_name */
 extern char *sba_extra_selector;	/* further PromQL label matchers, or "" */
 extern int	sba_max_response_size_kb;
 extern int	sba_model_cache_size_kb;
 extern int	sba_model_versions_kept;
-extern char *sba_rate_window;		/* PromQL duration, "5m" */
+extern char *sba_rate_window;	/* PromQL duration, "5m" */
 extern int	sba_sample_interval_s;
 extern char *sba_service_label;
 extern char *sba_time_zone;
 extern int	sba_vm_connect_timeout_ms;
-extern char *sba_vm_endpoint;		/* "" means: no network */
+extern char *sba_vm_endpoint;	/* "" means: no network */
 extern int	sba_vm_max_retries;
 extern int	sba_vm_timeout_ms;
 

@@ -8,6 +8,9 @@
 
 #include "forest_fixture.h"
 
+/* The table of path lengths is in units of 2^-26. */
+#define TABLE_UNITS 0x1p26
+
 
 
 /* Checksums of two fitted forests: the bytes must never change by accident. */
@@ -32,7 +35,7 @@ test_average_path_length(void)
 	for (uint32_t n = 0; n <= 256; n++)
 	{
 		same &= sba_average_path_next(n, &harmonic) == sba_average_path_table[n];
-		same &= fabs(sba_average_path_table[n] - sba_average_path_length(n) * 0x1p26) <= 0.5001;
+		same &= fabs(sba_average_path_table[n] - sba_average_path_length(n) * TABLE_UNITS) <= 0.5001;
 	}
 	ok(same, "the table of c(n) is c(n)");
 }
@@ -99,7 +102,7 @@ test_by_hand(uint16_t flags)
 		{{3, 0}, 2},
 		{{INFINITY, 0}, 2},
 		{{-INFINITY, -INFINITY}, 2},
-		{{NAN, NAN}, 2 + 13.0 / 6},		/* as 0, 0 */
+		{{NAN, NAN}, 2 + 13.0 / 6}, /* as 0, 0 */
 		{{NAN, -2}, 2},
 		{{1, NAN}, 2 + 1},
 	};

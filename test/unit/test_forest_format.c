@@ -7,6 +7,8 @@
 
 #include "forest_fixture.h"
 
+#define SUBNORMAL 0x1p-1060
+
 #define RANDOM_SEED 20240115
 #define MUTATIONS 60000
 
@@ -19,7 +21,7 @@ typedef struct Form
 	uint32_t	sample_size;
 	uint16_t	force_flags;
 	uint16_t	avoid_flags;
-} Form;
+}			Form;
 
 static const Form forms[] = {
 	{"heaps", 5, 6, 64, 0, SBA_FOREST_FLAG_WIDE},
@@ -34,7 +36,7 @@ static const Form forms[] = {
 #define N_FORMS (sizeof(forms) / sizeof(forms[0]))
 
 static bool
-make_form(TestForest *test, const Form *form)
+make_form(TestForest *test, const Form * form)
 {
 	double	   *rows = make_rows(500, form->n_features, 31);
 	bool		made;
@@ -85,7 +87,7 @@ open_and_use(const uint8_t *bytes, size_t length)
 }
 
 static void
-test_flips(const Form *form)
+test_flips(const Form * form)
 {
 	TestForest	test;
 	bool		refused = true;
@@ -111,7 +113,7 @@ test_flips(const Form *form)
 
 /* Cut off at every length: as it is, and with length and checksum put right. */
 static void
-test_truncations(const Form *form)
+test_truncations(const Form * form)
 {
 	TestForest	test;
 	bool		refused = true;
@@ -146,7 +148,7 @@ test_truncations(const Form *form)
  * values that make bounds, or swapped, or flipped.
  */
 static void
-test_random_damage(const Form *form, uint64_t stream)
+test_random_damage(const Form * form, uint64_t stream)
 {
 	static const uint8_t values[] = {0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff};
 	TestForest	test;
@@ -266,7 +268,7 @@ test_header(void)
 	refuse_f64(&test, feature + 8, 3, "a scale that is no power of two");
 	refuse_f64(&test, feature + 8, -2, "a negative scale");
 	refuse_f64(&test, feature + 8, 0, "a scale of zero");
-	refuse_f64(&test, feature + 8, 0x1p-1060, "a scale below the normal numbers");
+	refuse_f64(&test, feature + 8, SUBNORMAL, "a scale below the normal numbers");
 	refuse_f64(&test, feature + 8, INFINITY, "an infinite scale");
 	refuse_f64(&test, feature + 16, NAN, "a fill that is not a number");
 	drop(&test);

@@ -165,7 +165,7 @@ test_choice_of_split(void)
 			if (feature == 0)
 			{
 				double		threshold = sba_forest_unkey(key) / sba_load_f64(layout.features + 8) +
-					sba_load_f64(layout.features);
+				sba_load_f64(layout.features);
 
 				in_range &= threshold > 0 && threshold <= 1;
 				sum += threshold;
@@ -195,7 +195,10 @@ test_missing(uint32_t n_features, uint16_t flags)
 
 	for (int i = 0; i < 1001; i++)
 	{
-		/* Far from zero, so that a missing value taken for zero would stand out. */
+		/*
+		 * Far from zero, so that a missing value taken for zero would stand
+		 * out.
+		 */
 		rows[i * n_features] += 100;
 		if (i % 3 == 0)
 			rows[i * n_features] = NAN;
