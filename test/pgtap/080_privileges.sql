@@ -19,6 +19,11 @@ SELECT set_eq(
        WHERE d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
            AND x.extname = 'smartbox_anomaly' AND a.grantee = 0 $$,
     ARRAY['fingerprint_id(text,text)', 'score_to_severity(double precision)', 'time_period(timestamp with time zone,text)',
+          'isolation_forest(double precision[])', 'isolation_forest(double precision[],integer)',
+          'isolation_forest(double precision[],integer,integer)', 'isolation_forest(double precision[],integer,integer,bigint)',
+          'isolation_forest_score(bytea,double precision[])', 'isolation_forest_scores(bytea,double precision[])',
+          'isolation_forest_contributions(bytea,double precision[])', 'isolation_forest_info(bytea)',
+          'isolation_forest_trees(bytea)',
           'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)'],
     'PUBLIC may call pure functions');
 SELECT ok(NOT has_schema_privilege('smartbox_test_nobody', 'smartbox', 'CREATE'), 'nobody adds objects');
