@@ -6,7 +6,8 @@
  * bytes each: where (three bytes) and the new byte.  Its length, when no
  * multiple of four, cuts the model short.  The checksums are made right
  * again, also those of the forests inside: otherwise nothing behind them would
- * be reached.  Whatever is accepted must give verdicts that are numbers.
+ * be reached.  Whatever is accepted must give verdicts that are numbers, and
+ * contributions that sum to 1 or to nothing.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -120,6 +121,7 @@ use(const SbaModel *model)
 	SbaVerdict	verdict;
 	SbaLevelWindow window;
 	void	   *memory = malloc(sba_level_window_size(N_METRICS, 4));
+	double		sum;
 	size_t		s;
 	int			m;
 
@@ -132,8 +134,13 @@ use(const SbaModel *model)
 	{
 		sba_compute_features(metrics, baselines, &window, 600, INTERVAL_S, samples[s], &features);
 		sba_model_evaluate(model, metrics, samples[s], &features, 1e-3, &verdict);
+		sba_model_explain(model, &features, &verdict);
 		if (!isfinite(verdict.score) || !isfinite(verdict.evidence) ||
-			verdict.leading_metric >= N_METRICS || verdict.n_present > N_METRICS)
+			verdict.n_present > N_METRICS)
+			abort();
+		for (m = 0, sum = 0; m < N_METRICS; m++)
+			sum += verdict.metric[m].contribution;
+		if (sum != 0 && !(fabs(sum - 1) < 1e-9))
 			abort();
 		sba_level_window_add(&window, metrics, baselines, (int64_t) s * INTERVAL_S, 600, samples[s]);
 	}
