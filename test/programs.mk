@@ -2,6 +2,8 @@
 # core/ is compiled with each set of flags into a folder of its own.
 #
 #   make -f test/programs.mk OUT=folder FLAGS=... [CC=clang] unit | fuzz
+#   make -f test/programs.mk seeds                 the files that fuzzing begins with
+#   make -f test/programs.mk golden VERSION=...    test/golden of a new stored format
 
 OUT := build/programs
 FLAGS := -O2
@@ -17,7 +19,7 @@ UNIT_TESTS := $(patsubst test/unit/%.c,$(OUT)/%,$(wildcard test/unit/test_*.c))
 UNIT_HELPERS := $(patsubst test/unit/%.c,$(OUT)/unit/%.o,$(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c)))
 FUZZ_TARGETS := $(patsubst test/fuzz/%.c,$(OUT)/%,$(wildcard test/fuzz/*.c))
 
-.PHONY: unit fuzz
+.PHONY: unit fuzz seeds golden
 unit: $(UNIT_TESTS)
 fuzz: $(FUZZ_TARGETS)
 
@@ -38,3 +40,12 @@ $(UNIT_TESTS): $(OUT)/%: test/unit/%.c $(UNIT_HELPERS) $(CORE) $(HEADERS)
 
 $(FUZZ_TARGETS): $(OUT)/%: test/fuzz/%.c $(CORE) $(HEADERS)
 	$(CC) $(CFLAGS) $(FLAGS) -fsanitize=fuzzer -Isrc -o $@ $< $(CORE) -lyajl -lm
+
+$(OUT)/make_files: test/golden/make_files.c $(CORE) $(HEADERS)
+	$(CC) $(CFLAGS) $(FLAGS) -Isrc -Itest/unit -o $@ $< $(CORE) -lyajl -lm
+
+seeds: $(OUT)/make_files
+	$<
+
+golden: $(OUT)/make_files
+	$< $(VERSION)
