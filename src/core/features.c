@@ -13,6 +13,9 @@
 
 #define HALF_PI 1.57079632679489661923
 
+/* Beyond it the exponential is no finite number. */
+#define LARGEST_LOGARITHM 700.0
+
 /* A mean over less than one request cannot be; it keeps sigma finite. */
 #define MIN_REQUESTS 1.0
 
@@ -60,7 +63,7 @@ sba_inverse_transform(SbaMetricKind kind, double offset, double z)
 
 		return root * root;
 	}
-	return fmax(exp(z) - offset, 0.0);
+	return fmax(exp(z > LARGEST_LOGARITHM ? LARGEST_LOGARITHM : z) - offset, 0.0);
 }
 
 int

@@ -64,6 +64,9 @@
 
 #define BAND_SIGMAS 3.0
 
+/* No calibration comes near; products of so many of them stay finite. */
+#define MAX_TAIL_NUMBER 1e30
+
 static void
 store_tail(uint8_t *p, const SbaTail *tail)
 {
@@ -83,12 +86,13 @@ load_tail(const uint8_t *p, SbaTail *tail)
 
 	tail->reach = sba_load_f64(p);
 	tail->slope = sba_load_f64(p + 8);
-	if (!isfinite(tail->reach) || tail->reach <= 0 || !isfinite(tail->slope) || tail->slope < 0)
+	if (!(tail->reach > 0) || tail->reach > MAX_TAIL_NUMBER ||
+		!(tail->slope >= 0) || tail->slope > MAX_TAIL_NUMBER)
 		return false;
 	for (i = 0; i <= SBA_TAIL_STEPS; i++)
 	{
 		tail->quantile[i] = sba_load_f64(p + 16 + 8 * i);
-		if (!isfinite(tail->quantile[i]) ||
+		if (!(fabs(tail->quantile[i]) <= MAX_TAIL_NUMBER) ||
 			(i > 0 && tail->quantile[i] < tail->quantile[i - 1]))
 			return false;
 	}
@@ -264,7 +268,7 @@ open_metric(const uint8_t *bytes, size_t length, const uint8_t *p,
 	baseline->offset = sba_load_f64(p + METRIC_BASELINE);
 	baseline->base_variance = sba_load_f64(p + METRIC_BASELINE + 8);
 	baseline->count_variance = sba_load_f64(p + METRIC_BASELINE + 16);
-	if (!(baseline->offset >= 0) || !(baseline->base_variance > 0) || !(baseline->count_variance >= 0) ||
+	if (!(baseline->offset > 0) || !(baseline->base_variance > 0) || !(baseline->count_variance >= 0) ||
 		!isfinite(baseline->offset) || !isfinite(baseline->base_variance) || !isfinite(baseline->count_variance))
 		return sba_fail(error, SBA_CORRUPT, "a metric of the model has an impossible noise");
 	for (i = 0; i < SBA_PROFILE_SLOTS; i++)
