@@ -462,6 +462,29 @@ record(const SbaService *services, Outcome *outcomes, int n_services)
 			outcomes[i].payload = stored_payload(&services[i], outcomes[i].ts);
 }
 
+/*
+ * The instant that a cycle is about: that of the newest sample of any service.
+ * With a metric source that brought nothing for some time it is now, and
+ * nothing can be said of anyone.
+ */
+static TimestampTz
+newest_instant(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz interval = (TimestampTz) sba_sample_interval_s * USECS_PER_SEC;
+	TimestampTz newest;
+	Datum		argument;
+	bool		is_null;
+
+	/* a sample from the future says nothing about who is silent now */
+	argument = TimestampTzGetDatum(now + interval);
+	sba_query_run(&newest_time_query, &argument, NULL, 1);
+	newest = DatumGetTimestampTz(sba_result_datum(0, 1, &is_null));
+	if (is_null || (sba_has_source() && newest < now - (SILENT_INTERVALS + 1) * interval))
+		return now - now % interval;
+	return newest;
+}
+
 Datum	   *
 sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 		   const SbaService *services, int n_services, TimestampTz at, bool verbose)
@@ -473,7 +496,6 @@ sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
 	Datum		arguments[2];
-	bool		is_null;
 	int			i;
 
 	detection.catalog = metrics;
@@ -481,16 +503,7 @@ sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	detection.until = at;
 	detection.verbose = verbose;
 	if (at == 0)
-	{
-		/* a sample from the future says nothing about who is silent now */
-		TimestampTz now = GetCurrentTimestamp();
-
-		arguments[0] = TimestampTzGetDatum(now + (int64) sba_sample_interval_s * USECS_PER_SEC);
-		sba_query_run(&newest_time_query, arguments, NULL, 1);
-		detection.until = DatumGetTimestampTz(sba_result_datum(0, 1, &is_null));
-		if (is_null)
-			detection.until = now;
-	}
+		detection.until = newest_instant();
 	detection.silent_before = seconds_before(detection.until, (int64) sba_sample_interval_s *
 											 (at == 0 ? SILENT_INTERVALS : 1));
 	arguments[0] = TimestampTzGetDatum(detection.silent_before);

@@ -167,3 +167,9 @@ sba_define_settings(void)
 
 	MarkGUCPrefixReserved("smartbox_anomaly");
 }
+
+bool
+sba_has_source(void)
+{
+	return sba_vm_endpoint != NULL && sba_vm_endpoint[0] != '\0';
+}

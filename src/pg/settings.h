@@ -21,4 +21,7 @@ extern int	sba_vm_timeout_ms;
 
 extern void sba_define_settings(void);
 
+/* Whether the settings name a metric source. */
+extern bool sba_has_source(void);
+
 #endif							/* SBA_PG_SETTINGS_H */

@@ -15,6 +15,7 @@
 #include "pg/compat.h"
 #include "pg/query.h"
 #include "pg/result_set.h"
+#include "pg/settings.h"
 #include "sqlfn/collector.h"
 
 SBA_FUNCTION(sba_collect_metrics);

@@ -72,12 +72,6 @@ typedef struct MissingSpan
 	TimestampTz until;			/* inclusive */
 } MissingSpan;
 
-bool
-sba_has_source(void)
-{
-	return sba_vm_endpoint != NULL && sba_vm_endpoint[0] != '\0';
-}
-
 static TimestampTz
 time_of_unix(int64 seconds)
 {

@@ -29,9 +29,6 @@ typedef struct SbaBackfilled
 	int64		n_gaps;			/* instants that the source has nothing for */
 } SbaBackfilled;
 
-/* Whether the settings name a metric source. */
-extern bool sba_has_source(void);
-
 /*
  * Fetch the current values of the services and store them.  Returns one entry
  * for each service.  When no query succeeds the first failure is raised at the

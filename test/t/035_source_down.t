@@ -1,0 +1,45 @@
+# While the source does not answer nothing is said of any service: incidents
+# are held, and nobody is told that all is well.
+use strict;
+use warnings;
+use Test::More;
+use Smartbox::Cluster;
+
+# Nothing listens on port 1.
+my $node = Smartbox::Cluster->launch('down',
+	"smartbox_anomaly.vm_endpoint = 'http://127.0.0.1:1'", 'smartbox_anomaly.vm_max_retries = 0');
+
+$node->safe_psql('shop', q{
+	INSERT INTO smartbox.services (service) VALUES ('booking'), ('search');
+	INSERT INTO smartbox.samples (service, ts, metric_values)
+	SELECT s, date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes', '{10,100,50,5,0.001}'
+	FROM unnest(ARRAY['booking', 'search']) AS s, generate_series(8, 10) AS n;
+	INSERT INTO smartbox.detections (service, ts, is_anomaly, severity, score)
+	SELECT 'booking', date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes', true, 'high', -0.5
+	FROM generate_series(4, 3, -1) AS n;
+});
+is($node->safe_psql('shop', 'SELECT status FROM smartbox.incidents'), 'OPEN', 'there is an open incident');
+
+my ($answer, $said);
+is( $node->psql('shop', q{SELECT a->>'alert_type', a->>'anomaly_count', (a->>'timestamp')::timestamptz > now() - interval '5 minutes'
+		FROM detect_anomalies('booking') AS a}, stdout => \$answer, stderr => \$said),
+	0, 'detection goes on');
+like($said, qr/WARNING:  could not fetch metric .*\nDETAIL:  .*[Cc]onnect/, 'and warns that the source does not answer');
+is($answer, 'no_data|0|t', 'there is no data of now, and no anomaly');
+is( $node->safe_psql('shop', q{SELECT status, missed_cycles, occurrence_count FROM smartbox.incidents}),
+	'OPEN|0|2', 'the incident is held: no cycle is counted');
+is( $node->safe_psql('shop', q{SELECT string_agg(DISTINCT a->>'alert_type', ',') FROM run_inference() AS a}),
+	'no_data', 'none of the services is silent by itself');
+is($node->safe_psql('shop', 'SELECT count(*) FROM smartbox.incidents'), 1, 'and none has an incident for it');
+
+# The others report: then one service's silence is its own.
+$node->safe_psql('shop', q{
+	INSERT INTO smartbox.samples (service, ts, metric_values)
+	SELECT 'search', date_bin('5 minutes', now() + interval '5 minutes', 'epoch'), '{10,100,50,5,0.001}'});
+is( $node->safe_psql('shop', q{SELECT a->>'alert_type', a#>>'{anomalies,0,name}', a#>>'{anomalies,0,metadata,status}'
+		FROM detect_anomalies('booking', (SELECT max(ts) FROM smartbox.samples)) AS a}),
+	'no_data|no_data|SUSPECTED', 'a service that falls silent while others report is suspected');
+is( $node->safe_psql('shop', q{SELECT status, missed_cycles FROM smartbox.incidents WHERE anomaly_name = 'anomaly'}),
+	'OPEN|0', 'its other incident is still held');
+
+done_testing();
