@@ -22,7 +22,7 @@ typedef struct Data
 	uint32_t	n_features;
 	double	   *rows;
 	bool	   *outlier;
-}			Data;
+} Data;
 
 typedef struct Ranked
 {
@@ -38,7 +38,7 @@ fail(const char *message)
 }
 
 static void
-read_data(Data * data)
+read_data(Data *data)
 {
 	static char line[MAX_LINE];
 	size_t		capacity = 0;

@@ -48,10 +48,10 @@ typedef struct Work
 	size_t		length;
 	SbaForest	forest;
 	size_t		next_row;
-}			Work;
+} Work;
 
 static void
-run_fit(Work * work)
+run_fit(Work *work)
 {
 	SbaError	error;
 
@@ -62,7 +62,7 @@ run_fit(Work * work)
 }
 
 static void
-run_open(Work * work)
+run_open(Work *work)
 {
 	SbaError	error;
 
@@ -71,14 +71,14 @@ run_open(Work * work)
 }
 
 static void
-run_score(Work * work)
+run_score(Work *work)
 {
 	sba_forest_score(&work->forest, work->rows, work->n_rows, work->scores);
 }
 
 /* A thousand rows one by one, so that the clock does not count. */
 static void
-run_score_one(Work * work)
+run_score_one(Work *work)
 {
 	for (int i = 0; i < 1000; i++)
 	{
@@ -91,7 +91,7 @@ run_score_one(Work * work)
 
 /* Median seconds, of as many runs as fit into the budget but at least 3. */
 static double
-measure(Work * work, void (*run) (Work * work))
+measure(Work *work, void (*run) (Work *work))
 {
 	double		times[MAX_REPETITIONS];
 	int			n_times = 0;

@@ -21,7 +21,7 @@ typedef struct Form
 	uint32_t	sample_size;
 	uint16_t	force_flags;
 	uint16_t	avoid_flags;
-}			Form;
+} Form;
 
 static const Form forms[] = {
 	{"heaps", 5, 6, 64, 0, SBA_FOREST_FLAG_WIDE},
@@ -36,7 +36,7 @@ static const Form forms[] = {
 #define N_FORMS (sizeof(forms) / sizeof(forms[0]))
 
 static bool
-make_form(TestForest *test, const Form * form)
+make_form(TestForest *test, const Form *form)
 {
 	double	   *rows = make_rows(500, form->n_features, 31);
 	bool		made;
@@ -87,7 +87,7 @@ open_and_use(const uint8_t *bytes, size_t length)
 }
 
 static void
-test_flips(const Form * form)
+test_flips(const Form *form)
 {
 	TestForest	test;
 	bool		refused = true;
@@ -113,7 +113,7 @@ test_flips(const Form * form)
 
 /* Cut off at every length: as it is, and with length and checksum put right. */
 static void
-test_truncations(const Form * form)
+test_truncations(const Form *form)
 {
 	TestForest	test;
 	bool		refused = true;
@@ -148,7 +148,7 @@ test_truncations(const Form * form)
  * values that make bounds, or swapped, or flipped.
  */
 static void
-test_random_damage(const Form * form, uint64_t stream)
+test_random_damage(const Form *form, uint64_t stream)
 {
 	static const uint8_t values[] = {0x00, 0x01, 0x7f, 0x80, 0xfe, 0xff};
 	TestForest	test;
