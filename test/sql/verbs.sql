@@ -5,13 +5,12 @@ SET DateStyle = 'ISO';
 INSERT INTO smartbox.services (service) VALUES ('booking'), ('search'), ('vouchers'), ('mobile-api');
 
 -- every verb is described
-SELECT p.proname, pg_get_function_identity_arguments(p.oid) AS arguments, d.description IS NOT NULL AS described
+SELECT count(*) >= 10 AS has_verbs,
+       array_agg(p.oid::regprocedure) FILTER (WHERE obj_description(p.oid, 'pg_proc') IS NULL) AS not_described
 FROM pg_proc AS p
 JOIN pg_depend AS e ON e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e'
 JOIN pg_extension AS x ON x.oid = e.refobjid AND x.extname = 'smartbox_anomaly'
-LEFT JOIN pg_description AS d ON d.classoid = 'pg_proc'::regclass AND d.objoid = p.oid
-WHERE p.pronamespace = 'public'::regnamespace
-ORDER BY p.proname, arguments;
+WHERE p.pronamespace = 'public'::regnamespace;
 
 -- time_period
 SELECT time_period('2024-01-15 10:30+00'), time_period('2024-01-15 17:30+00', 'Europe/Paris'),
