@@ -75,8 +75,8 @@ check_same(const SbaForestParameters *before, const SbaForestParameters *now)
 	if (now->n_features != before->n_features)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a point has %u features, others of its group have %u",
-						now->n_features, before->n_features)));
+				 errmsg("points of a group have different numbers of features: %u and %u",
+						before->n_features, now->n_features)));
 	if (now->n_trees != before->n_trees || now->sample_size != before->sample_size ||
 		now->seed != before->seed)
 		ereport(ERROR,

@@ -226,7 +226,7 @@ sba_check_features(const SbaForest *forest, int n_features)
 	if (n_features != (int) forest->n_features)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the point has %d features, the forest was fitted to %u",
+				 errmsg("the point and the forest have different numbers of features: %d and %u",
 						n_features, forest->n_features)));
 }
 
