@@ -49,7 +49,9 @@ static SbaQuery newest_time_query = {
 
 static SbaQuery newest_sample_query = {
 	.text = "SELECT ts, metric_values, warnings FROM smartbox.samples"
-	" WHERE service = $1 AND ts <= $2 ORDER BY ts DESC LIMIT 1",
+	" WHERE service = $1 AND ts <= $2"
+	" AND EXISTS (SELECT FROM pg_catalog.unnest(metric_values) AS v WHERE v < 'NaN')"
+	" ORDER BY ts DESC LIMIT 1",
 	.n_arguments = 2,
 	.argument_types = {TEXTOID, TIMESTAMPTZOID},
 	.expected = SPI_OK_SELECT,
@@ -130,7 +132,10 @@ seconds_before(TimestampTz ts, int64 seconds)
 	return ts - seconds * USECS_PER_SEC;
 }
 
-/* Read the newest sample up to the cycle's instant; false when there is none. */
+/*
+ * Read the newest sample up to the cycle's instant in which anything is known;
+ * false when there is none.
+ */
 static bool
 read_sample(const Detection *detection, const SbaService *service, Sample *sample)
 {
@@ -348,16 +353,30 @@ stored_payload(const SbaService *service, TimestampTz ts)
 	return SPI_processed == 0 ? (Datum) 0 : sba_result_datum(0, 1, &is_null);
 }
 
+/* Values that are out of range are no data either. */
+static bool
+any_value_is_usable(const SbaMetricCatalog *catalog, const Sample *sample)
+{
+	int			m;
+
+	for (m = 0; m < catalog->n_metrics; m++)
+		if (!isnan(sample->values[m]))
+			return true;
+	return false;
+}
+
 static void
 detect_one(const Detection *detection, const SbaService *service, Outcome *outcome)
 {
 	Sample		sample;
 	bool		has_sample = read_sample(detection, service, &sample);
+	bool		is_silent;
 	Datum		stored;
 
 	memset(outcome, 0, sizeof(*outcome));
-	outcome->no_data = !has_sample || sample.ts <= detection->silent_before;
-	outcome->ts = outcome->no_data ? detection->until : sample.ts;
+	is_silent = !has_sample || sample.ts <= detection->silent_before;
+	outcome->no_data = is_silent || !any_value_is_usable(detection->catalog, &sample);
+	outcome->ts = is_silent ? detection->until : sample.ts;
 	place_in_week(detection, service, outcome->ts, &sample);
 	outcome->time_period = sample.time_period;
 
@@ -371,7 +390,7 @@ detect_one(const Detection *detection, const SbaService *service, Outcome *outco
 	else if (outcome->is_new)
 	{
 		/* a service that never reported has not fallen silent */
-		outcome->is_anomaly = has_sample && detection->others_report;
+		outcome->is_anomaly = has_sample && is_silent && detection->others_report;
 		outcome->is_new = has_sample;
 		outcome->severity = outcome->is_anomaly ? SBA_NO_DATA_SEVERITY : SBA_SEVERITY_NONE;
 		outcome->payload = sba_no_data_payload(service, outcome->ts, outcome->time_period,

@@ -42,4 +42,15 @@ is( $node->safe_psql('shop', q{SELECT a->>'alert_type', a#>>'{anomalies,0,name}'
 is( $node->safe_psql('shop', q{SELECT status, missed_cycles FROM smartbox.incidents WHERE anomaly_name = 'anomaly'}),
 	'OPEN|0', 'its other incident is still held');
 
+# A sample in which nothing is known says nothing, whether its values are
+# missing or out of range.
+foreach my $values ('{NULL,NULL,NULL,NULL,NULL}', '{NaN,NaN,NaN,NaN,NaN}', '{-1,-1,-1,-1,7}')
+{
+	my $ts = $node->safe_psql('shop', q{SELECT max(ts) + interval '5 minutes' FROM smartbox.samples});
+	$node->safe_psql('shop', "INSERT INTO smartbox.samples (service, ts, metric_values) VALUES ('booking', '$ts', '$values')");
+	is( $node->safe_psql('shop', "SELECT detect_anomalies('booking', '$ts')->>'alert_type'"), 'no_data', "$values is no data");
+}
+is( $node->safe_psql('shop', q{SELECT status, missed_cycles FROM smartbox.incidents WHERE anomaly_name = 'anomaly'}),
+	'OPEN|0', 'and resolves no incident');
+
 done_testing();
