@@ -1,7 +1,6 @@
 -- The isolation forest for anyone's table.  Part one is what
 -- docs/isolation-forest.md shows, statement by statement.
 \set VERBOSITY default
-SET extra_float_digits = 0;
 
 -- docs/isolation-forest.md: begin
 CREATE TABLE payments (
