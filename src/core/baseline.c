@@ -248,109 +248,6 @@ fit_noise(const SbaMetric *metric, NoisePoint *points, size_t n, double *scratch
 	baseline->base_variance = fmax(sba_median(scratch, NOISE_GROUPS), min_sigma * min_sigma);
 }
 
-/*
- * Learn the noise of all metrics from a first pass over the history, in which
- * every row's residual is taken with the level of the 24 hours before it.
- */
-static SbaStatus
-learn_noise(const SbaMetric *metrics, const SbaHistory *history, const bool *learn,
-			int interval_s, SbaBaselines *baselines, double *scratch, SbaError *error)
-{
-	SbaFeatureTable table;
-	NoisePoint *points = malloc(history->n_rows * sizeof(*points));
-	int			rate = -1;
-	SbaStatus	status;
-	int			m;
-
-	if (points == NULL)
-		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
-	for (m = 0; m < history->n_metrics; m++)
-	{
-		/* any variance will do: only the residual is used */
-		baselines->baseline[m].base_variance = 1;
-		baselines->baseline[m].count_variance = 0;
-		if (metrics[m].counts_requests && baselines->baseline[m].known)
-			rate = m;
-	}
-	status = sba_feature_table_build(metrics, history, baselines, interval_s, &table, error);
-	for (m = 0; m < history->n_metrics && status == SBA_OK; m++)
-	{
-		size_t		n = 0;
-		size_t		row;
-
-		if (!baselines->baseline[m].known)
-			continue;
-		for (row = 0; row < history->n_rows; row++)
-		{
-			size_t		cell = row * (size_t) history->n_metrics;
-			double		requests = INFINITY;
-
-			if (!learn[row] || isnan(table.deviation[cell + (size_t) m]))
-				continue;
-			if (rate == m)
-				requests = interval_s * sba_inverse_transform(metrics[m].kind, baselines->baseline[m].offset,
-															  table.expected_z[cell + (size_t) m]);
-			else if (rate >= 0 && !isnan(history->values[cell + (size_t) rate]))
-				requests = interval_s * history->values[cell + (size_t) rate];
-			points[n].share = 1 / fmax(requests, 1);
-			points[n++].residual = table.deviation[cell + (size_t) m];
-		}
-		if (n >= NOISE_GROUPS)
-			fit_noise(&metrics[m], points, n, scratch, &baselines->baseline[m]);
-	}
-	if (status == SBA_OK)
-		sba_feature_table_free(&table);
-	free(points);
-	return status;
-}
-
-SbaStatus
-sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
-					const bool *learn, int interval_s,
-					SbaBaselines *baselines, SbaError *error)
-{
-	size_t		n = history->n_rows;
-	double	   *scratch = malloc((n + NOISE_GROUPS) * sizeof(double));
-	uint32_t   *slot_rows = malloc((n + 1) * sizeof(uint32_t));
-	uint32_t	slot_start[SBA_PROFILE_SLOTS + 1];
-	SbaStatus	status = SBA_OK;
-	int			m;
-
-	memset(baselines, 0, sizeof(*baselines));
-	baselines->profiles = malloc((size_t) history->n_metrics * SBA_PROFILE_SLOTS * 4);
-	if (scratch == NULL || slot_rows == NULL || baselines->profiles == NULL)
-		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
-
-	if (status == SBA_OK)
-	{
-		sort_rows_by_slot(history, slot_rows, slot_start);
-		for (m = 0; m < history->n_metrics; m++)
-		{
-			MetricRows	rows = {&metrics[m], history, learn, m, scratch};
-			SbaBaseline *baseline = &baselines->baseline[m];
-			uint8_t    *profile = baselines->profiles + (size_t) m * SBA_PROFILE_SLOTS * 4;
-			size_t		n_values;
-
-			baseline->offset = learn_offset(&rows, &n_values);
-			baseline->known = n_values >= SBA_MIN_BASELINE_VALUES;
-			baseline->profile = profile;
-			if (baseline->known)
-				learn_profile(&rows, baseline->offset, slot_rows, slot_start, profile);
-		}
-		status = learn_noise(metrics, history, learn, interval_s, baselines, scratch, error);
-	}
-	free(slot_rows);
-	free(scratch);
-	return status;
-}
-
-void
-sba_baselines_free(SbaBaselines *baselines)
-{
-	free(baselines->profiles);
-	baselines->profiles = NULL;
-}
-
 /* Most samples that any 24 hours of the history hold. */
 static size_t
 level_window_capacity(const SbaHistory *history)
@@ -369,10 +266,11 @@ level_window_capacity(const SbaHistory *history)
 	return largest;
 }
 
-SbaStatus
-sba_feature_table_build(const SbaMetric *metrics, const SbaHistory *history,
-						const SbaBaselines *baselines, int interval_s,
-						SbaFeatureTable *table, SbaError *error)
+/* Features of all rows, with the noise as far as it is known. */
+static SbaStatus
+build_feature_table(const SbaMetric *metrics, const SbaHistory *history,
+					const SbaBaselines *baselines, int interval_s,
+					SbaFeatureTable *table, SbaError *error)
 {
 	size_t		n_metrics = (size_t) history->n_metrics;
 	size_t		cells = history->n_rows * n_metrics;
@@ -385,7 +283,6 @@ sba_feature_table_build(const SbaMetric *metrics, const SbaHistory *history,
 	if (memory == NULL || table->deviation == NULL)
 	{
 		free(memory);
-		sba_feature_table_free(table);
 		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
 	}
 	table->expected_z = table->deviation + cells;
@@ -407,6 +304,127 @@ sba_feature_table_build(const SbaMetric *metrics, const SbaHistory *history,
 	}
 	free(memory);
 	return SBA_OK;
+}
+
+/*
+ * Learn one metric's noise from the residuals in the table, which were taken
+ * with the level of the 24 hours before each row.  rate is the metric that
+ * counts requests, or -1.
+ */
+static void
+learn_noise(const MetricRows *rows, const SbaFeatureTable *table, int rate, int interval_s,
+			NoisePoint *points, SbaBaselines *baselines)
+{
+	const SbaHistory *history = rows->history;
+	SbaBaseline *baseline = &baselines->baseline[rows->column];
+	size_t		n = 0;
+	size_t		row;
+
+	for (row = 0; row < history->n_rows; row++)
+	{
+		size_t		first = row * (size_t) history->n_metrics;
+		size_t		cell = first + (size_t) rows->column;
+		double		requests = INFINITY;
+
+		if (!row_counts(rows, row))
+			continue;
+		if (rate == rows->column)
+			requests = interval_s * sba_inverse_transform(rows->metric->kind, baseline->offset,
+														  table->expected_z[cell]);
+		else if (rate >= 0 && !isnan(history->values[first + (size_t) rate]))
+			requests = interval_s * history->values[first + (size_t) rate];
+		points[n].share = 1 / fmax(requests, 1);
+		points[n++].residual = table->deviation[cell];
+	}
+	if (n >= NOISE_GROUPS)
+		fit_noise(rows->metric, points, n, rows->scratch, baseline);
+}
+
+/* Take the residuals in the table in units of the noise, now that it is known. */
+static void
+standardize_table(const SbaMetric *metrics, const SbaHistory *history,
+				  const SbaBaselines *baselines, int interval_s, SbaFeatureTable *table)
+{
+	size_t		n_metrics = (size_t) history->n_metrics;
+	size_t		row;
+
+	for (row = 0; row < history->n_rows; row++)
+	{
+		size_t		cell = row * n_metrics;
+		SbaFeatures features;
+
+		memcpy(features.expected_z, table->expected_z + cell, n_metrics * sizeof(double));
+		sba_compute_deviations(metrics, baselines->baseline, history->n_metrics, interval_s,
+							   history->values + cell, &features);
+		memcpy(table->deviation + cell, features.deviation, n_metrics * sizeof(double));
+		memcpy(table->sigma + cell, features.sigma, n_metrics * sizeof(double));
+	}
+}
+
+SbaStatus
+sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
+					const bool *learn, int interval_s, SbaBaselines *baselines,
+					SbaFeatureTable *table, SbaError *error)
+{
+	size_t		n = history->n_rows;
+	double	   *scratch = malloc((n + NOISE_GROUPS) * sizeof(double));
+	uint32_t   *slot_rows = malloc((n + 1) * sizeof(uint32_t));
+	NoisePoint *points = malloc((n + 1) * sizeof(NoisePoint));
+	uint32_t	slot_start[SBA_PROFILE_SLOTS + 1];
+	int			rate = -1;
+	SbaStatus	status = SBA_OK;
+	int			m;
+
+	memset(baselines, 0, sizeof(*baselines));
+	memset(table, 0, sizeof(*table));
+	baselines->profiles = malloc((size_t) history->n_metrics * SBA_PROFILE_SLOTS * 4);
+	if (scratch == NULL || slot_rows == NULL || points == NULL || baselines->profiles == NULL)
+		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
+
+	if (status == SBA_OK)
+	{
+		sort_rows_by_slot(history, slot_rows, slot_start);
+		for (m = 0; m < history->n_metrics; m++)
+		{
+			MetricRows	rows = {&metrics[m], history, learn, m, scratch};
+			SbaBaseline *baseline = &baselines->baseline[m];
+			uint8_t    *profile = baselines->profiles + (size_t) m * SBA_PROFILE_SLOTS * 4;
+			size_t		n_values;
+
+			baseline->offset = learn_offset(&rows, &n_values);
+			baseline->known = n_values >= SBA_MIN_BASELINE_VALUES;
+			baseline->profile = profile;
+			baseline->base_variance = 1;	/* until the residuals are known */
+			if (!baseline->known)
+				continue;
+			learn_profile(&rows, baseline->offset, slot_rows, slot_start, profile);
+			if (metrics[m].counts_requests)
+				rate = m;
+		}
+		status = build_feature_table(metrics, history, baselines, interval_s, table, error);
+	}
+	if (status == SBA_OK)
+	{
+		for (m = 0; m < history->n_metrics; m++)
+		{
+			MetricRows	rows = {&metrics[m], history, learn, m, scratch};
+
+			if (baselines->baseline[m].known)
+				learn_noise(&rows, table, rate, interval_s, points, baselines);
+		}
+		standardize_table(metrics, history, baselines, interval_s, table);
+	}
+	free(points);
+	free(slot_rows);
+	free(scratch);
+	return status;
+}
+
+void
+sba_baselines_free(SbaBaselines *baselines)
+{
+	free(baselines->profiles);
+	baselines->profiles = NULL;
 }
 
 void

@@ -33,21 +33,16 @@ typedef struct SbaFeatureTable
 } SbaFeatureTable;
 
 /*
- * Learn offsets, profiles and noise from the rows that learn[] marks.
- * Errors: SBA_OUT_OF_MEMORY.  Free with sba_baselines_free().
+ * Learn offsets, profiles and noise from the rows that learn[] marks, and
+ * compute the features of every row, each judged by the rows before it.
+ * Errors: SBA_OUT_OF_MEMORY.  Free both with sba_baselines_free() and
+ * sba_feature_table_free(), also after an error.
  */
 extern SbaStatus sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
 									 const bool *learn, int interval_s,
-									 SbaBaselines *baselines, SbaError *error);
+									 SbaBaselines *baselines, SbaFeatureTable *table,
+									 SbaError *error);
 extern void sba_baselines_free(SbaBaselines *baselines);
-
-/*
- * Compute the features of every row, each judged by the rows before it.
- * Errors: SBA_OUT_OF_MEMORY.  Free with sba_feature_table_free().
- */
-extern SbaStatus sba_feature_table_build(const SbaMetric *metrics, const SbaHistory *history,
-										 const SbaBaselines *baselines, int interval_s,
-										 SbaFeatureTable *table, SbaError *error);
 extern void sba_feature_table_free(SbaFeatureTable *table);
 
 #endif							/* SBA_CORE_BASELINE_H */

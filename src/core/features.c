@@ -198,8 +198,6 @@ sba_compute_features(const SbaMetric *metrics, const SbaBaseline *baselines,
 					 int interval_s, const double *values, SbaFeatures *features)
 {
 	int			slot = sba_profile_slot(minute_of_week);
-	double		requests = INFINITY;
-	double		expected_requests = INFINITY;
 	int			m;
 
 	for (m = 0; m < window->n_metrics; m++)
@@ -207,6 +205,21 @@ sba_compute_features(const SbaMetric *metrics, const SbaBaseline *baselines,
 		features->expected_z[m] = NAN;
 		if (baselines[m].known)
 			features->expected_z[m] = profile_value(&baselines[m], slot) + window_level(window, m);
+	}
+	sba_compute_deviations(metrics, baselines, window->n_metrics, interval_s, values, features);
+}
+
+void
+sba_compute_deviations(const SbaMetric *metrics, const SbaBaseline *baselines,
+					   int n_metrics, int interval_s, const double *values,
+					   SbaFeatures *features)
+{
+	double		requests = INFINITY;
+	double		expected_requests = INFINITY;
+	int			m;
+
+	for (m = 0; m < n_metrics; m++)
+	{
 		if (metrics[m].counts_requests && baselines[m].known)
 		{
 			double		expected = sba_inverse_transform(metrics[m].kind, baselines[m].offset,
@@ -217,7 +230,7 @@ sba_compute_features(const SbaMetric *metrics, const SbaBaseline *baselines,
 		}
 	}
 
-	for (m = 0; m < window->n_metrics; m++)
+	for (m = 0; m < n_metrics; m++)
 	{
 		/*
 		 * A rate is judged by how many requests there should have been: few

@@ -99,6 +99,14 @@ extern void sba_compute_features(const SbaMetric *metrics,
 								 SbaFeatures *features);
 
 /*
+ * The second half of that: given expected_z, fill in z, sigma and deviation.
+ */
+extern void sba_compute_deviations(const SbaMetric *metrics,
+								   const SbaBaseline *baselines, int n_metrics,
+								   int interval_s, const double *values,
+								   SbaFeatures *features);
+
+/*
  * Add a sample to the window and drop those that are more than 24 hours older
  * than it.  Times must not decrease.
  */

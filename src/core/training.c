@@ -472,10 +472,8 @@ train_all(PeriodRows *period, bool *learn, SbaTrainedPeriod *results, SbaError *
 											 * filled it */
 	}
 
-	status = sba_baselines_learn(period->metrics, period->history, learn, options->interval_s, &baselines, error);
-	if (status == SBA_OK)
-		status = sba_feature_table_build(period->metrics, period->history, &baselines,
-										 options->interval_s, &table, error);
+	status = sba_baselines_learn(period->metrics, period->history, learn, options->interval_s,
+								 &baselines, &table, error);
 	period->table = &table;
 	for (p = 0; p < options->n_periods && status == SBA_OK; p++)
 	{
