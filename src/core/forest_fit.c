@@ -2,12 +2,10 @@
  * forest_fit.c
  *	  Growing the trees of an isolation forest.
  */
-#include "core/forest_internal.h"
+#include "core/forest_grow.h"
 
 #include <float.h>
 #include <stdlib.h>
-
-#include "core/random.h"
 
 /*
  * Centre, scale and fill come from this many rows: enough for a median, and
@@ -21,35 +19,24 @@
 /* The stream of the rows above; trees have the numbers from 0 on. */
 #define STATISTICS_STREAM UINT64_MAX
 
-/* In a column of keys; below every key that a value can have. */
-#define KEY_MISSING INT32_MIN
-
-/* A node waiting for its turn, in level order. */
-typedef struct PendingNode
-{
-	uint32_t	first;			/* its rows are members[first ...] */
-	uint32_t	count;
-	uint32_t	place;			/* number in the complete heap */
-} PendingNode;
+/*
+ * Rows become keys once for all trees, unless there are so many that the trees
+ * look at few of them, or that the keys would take much memory.
+ */
+#define MAX_SHARED_KEYS (4 * 1024 * 1024)
 
 typedef struct Grower
 {
+	SbaForestGrower base;
+	const SbaForestKernel *kernel;
 	const double *rows;
 	uint32_t	n_rows;
-	SbaForestShape shape;
 	double		feature_values[3 * SBA_FOREST_MAX_FEATURES];
-	int32_t		fill_keys[SBA_FOREST_MAX_FEATURES];
-	bool		has_missing[SBA_FOREST_MAX_FEATURES];	/* in this sub-sample */
-	uint16_t	features[SBA_FOREST_MAX_FEATURES];	/* in a shuffled order */
-	SbaRandom	random;
-
-	uint32_t   *permutation;	/* [n_rows] */
-	uint32_t   *drawn;			/* what was swapped with what */
-	int32_t    *columns;		/* [n_features][sample_size] keys */
-	uint16_t   *members;		/* [sample_size] rows of the sub-sample */
-	uint16_t   *spare;			/* [sample_size] */
-	PendingNode *pending;		/* [2 * sample_size] */
-	SbaTree		tree;
+	uint32_t   *permutation;	/* [n_rows] 0, 1, 2, ... but while rows are
+								 * drawn */
+	uint32_t   *drawn;			/* where chosen rows came from */
+	uint32_t   *chosen;
+	int32_t    *shared_keys;	/* [n_rows][n_features], or NULL */
 } Grower;
 
 /* Sort by merging runs of doubling length; no comparison is mispredicted. */
@@ -187,7 +174,7 @@ static void
 describe_feature(Grower *grower, uint32_t feature, const uint32_t *chosen,
 				 uint32_t n_chosen, bool *wide)
 {
-	SbaForestShape *shape = &grower->shape;
+	SbaForestShape *shape = &grower->base.shape;
 	double		values[STATISTICS_ROWS];
 	double		spare[STATISTICS_ROWS];
 	uint32_t	count = 0;
@@ -223,306 +210,117 @@ describe_feature(Grower *grower, uint32_t feature, const uint32_t *chosen,
 	shape->centres[feature] = centre;
 	shape->scales[feature] = scale;
 	shape->fills[feature] = centre;
-	grower->fill_keys[feature] = sba_forest_value_key(centre, centre, scale);
+	grower->base.fill_keys[feature] = sba_forest_value_key(centre, centre, scale);
 }
 
-/* Draw count of the rows to the front of the permutation (Fisher and Yates). */
+/* Draw count different rows (Fisher and Yates). */
 static void
-draw_rows(Grower *grower, uint32_t count)
+draw_rows(Grower *grower, SbaRandom *random, uint32_t count)
 {
 	uint32_t   *permutation = grower->permutation;
+	uint32_t   *drawn = grower->drawn;
+	uint32_t   *chosen = grower->chosen;
+	uint32_t	n_rows = grower->n_rows;
+	SbaRandom	local = *random;
 
-	if (count == grower->n_rows)
+	if (count == n_rows)
+	{
+		memcpy(chosen, permutation, count * sizeof(uint32_t));
 		return;
+	}
 	for (uint32_t i = 0; i < count; i++)
 	{
-		uint32_t	j = i + sba_random_below(&grower->random, grower->n_rows - i);
+		uint32_t	j = i + sba_random_below(&local, n_rows - i);
 		uint32_t	swap = permutation[i];
 
-		permutation[i] = permutation[j];
+		chosen[i] = permutation[j];
 		permutation[j] = swap;
-		grower->drawn[i] = j;
+		drawn[i] = j;
 	}
-}
+	*random = local;
 
-/* Undo that, so that what a tree draws depends on its own stream only. */
-static void
-put_rows_back(Grower *grower, uint32_t count)
-{
-	uint32_t   *permutation = grower->permutation;
-
-	if (count == grower->n_rows)
-		return;
-	for (uint32_t i = count; i-- > 0;)
-	{
-		uint32_t	j = grower->drawn[i];
-		uint32_t	swap = permutation[i];
-
-		permutation[i] = permutation[j];
-		permutation[j] = swap;
-	}
+	/* Undo that, so that what a tree draws depends on its own stream only. */
+	for (uint32_t i = 0; i < count; i++)
+		permutation[drawn[i]] = drawn[i];
+	for (uint32_t i = 0; i < count; i++)
+		permutation[i] = i;
 }
 
 static void
 describe_features(Grower *grower, bool *wide)
 {
 	uint32_t	count = grower->n_rows < STATISTICS_ROWS ? grower->n_rows : STATISTICS_ROWS;
+	SbaRandom	random;
 
-	sba_random_start(&grower->random, grower->shape.seed, STATISTICS_STREAM);
-	draw_rows(grower, count);
+	sba_random_start(&random, grower->base.shape.seed, STATISTICS_STREAM);
+	draw_rows(grower, &random, count);
 	*wide = false;
-	for (uint32_t feature = 0; feature < grower->shape.n_features; feature++)
-		describe_feature(grower, feature, grower->permutation, count, wide);
-	put_rows_back(grower, count);
+	for (uint32_t feature = 0; feature < grower->base.shape.n_features; feature++)
+		describe_feature(grower, feature, grower->chosen, count, wide);
 }
 
 /* Copy a fresh sub-sample into the columns, as keys. */
 static void
 draw_sample(Grower *grower)
 {
-	const SbaForestShape *shape = &grower->shape;
-	uint32_t	n_features = shape->n_features;
-	uint32_t	sample_size = shape->sample_size;
+	SbaForestGrower *base = &grower->base;
+	uint32_t	n_features = base->shape.n_features;
+	uint32_t	sample_size = base->shape.sample_size;
 
-	draw_rows(grower, sample_size);
-	memset(grower->has_missing, 0, sizeof(grower->has_missing));
+	draw_rows(grower, &base->random, sample_size);
 	for (uint32_t feature = 0; feature < n_features; feature++)
-		grower->features[feature] = (uint16_t) feature;
+		base->features[feature] = (uint16_t) feature;
+	if (grower->shared_keys != NULL)
+	{
+		grower->kernel->pick_rows(base, grower->shared_keys, grower->chosen);
+		return;
+	}
+	memset(base->has_missing, 0, sizeof(base->has_missing));
 	for (uint32_t i = 0; i < sample_size; i++)
 	{
-		const double *row = grower->rows + (size_t) grower->permutation[i] * n_features;
-		int32_t    *column = grower->columns + i;
+		int32_t		keys[SBA_FOREST_MAX_FEATURES];
 
-		grower->members[i] = (uint16_t) i;
-		for (uint32_t feature = 0; feature < n_features; feature++, column += sample_size)
-		{
-			double		value = row[feature];
-
-			*column = sba_forest_value_key(value, shape->centres[feature], shape->scales[feature]);
-			if (value != value)
-			{
-				*column = KEY_MISSING;
-				grower->has_missing[feature] = true;
-			}
-		}
+		sba_forest_make_keys_portable(base, grower->rows + (size_t) grower->chosen[i] * n_features,
+									  1, keys, base->has_missing);
+		for (uint32_t feature = 0; feature < n_features; feature++)
+			base->columns[(size_t) feature * sample_size + i] = keys[feature];
 	}
-	put_rows_back(grower, sample_size);
 }
 
-/* Least and greatest key of present values; least > greatest if there is none. */
+/* Make the keys of all rows, if that is worth it and there is memory. */
 static void
-find_range(const int32_t *column, const uint16_t *members, uint32_t count,
-		   bool has_missing, int32_t *least, int32_t *greatest)
+share_keys(Grower *grower)
 {
-	int32_t		low[2] = {INT32_MAX, INT32_MAX};
-	int32_t		high[2] = {INT32_MIN, INT32_MIN};
-	uint32_t	i = 0;
+	SbaForestGrower *base = &grower->base;
+	size_t		n_keys = (size_t) grower->n_rows * base->shape.n_features;
 
-	if (has_missing)
-	{
-		for (; i < count; i++)
-		{
-			int32_t		key = column[members[i]];
-
-			if (key == KEY_MISSING)
-				continue;
-			low[0] = key < low[0] ? key : low[0];
-			high[0] = key > high[0] ? key : high[0];
-		}
-	}
-	else
-	{
-		/* Two of each, so that one comparison need not wait for the last. */
-		for (; i + 2 <= count; i += 2)
-		{
-			int32_t		key0 = column[members[i]];
-			int32_t		key1 = column[members[i + 1]];
-
-			low[0] = key0 < low[0] ? key0 : low[0];
-			high[0] = key0 > high[0] ? key0 : high[0];
-			low[1] = key1 < low[1] ? key1 : low[1];
-			high[1] = key1 > high[1] ? key1 : high[1];
-		}
-		for (; i < count; i++)
-		{
-			int32_t		key = column[members[i]];
-
-			low[0] = key < low[0] ? key : low[0];
-			high[0] = key > high[0] ? key : high[0];
-		}
-	}
-	*least = low[0] < low[1] ? low[0] : low[1];
-	*greatest = high[0] > high[1] ? high[0] : high[1];
-}
-
-/*
- * Keys that may be stored for this feature are those with its number in them:
- * every 2^(key_shift + feature_bits)-th.  These give the last one at or below
- * a key, and the first one above it.
- */
-static int64_t
-storable_at_or_below(const SbaForestShape *shape, uint32_t feature, int64_t key)
-{
-	int64_t		step = INT64_C(1) << (shape->key_shift + shape->feature_bits);
-	int64_t		tag = (int64_t) feature << shape->key_shift;
-	int64_t		storable = (key & ~(step - 1)) + tag;
-
-	return storable > key ? storable - step : storable;
-}
-
-static int64_t
-storable_above(const SbaForestShape *shape, uint32_t feature, int64_t key)
-{
-	return storable_at_or_below(shape, feature, key) +
-		(INT64_C(1) << (shape->key_shift + shape->feature_bits));
-}
-
-/*
- * Pick the feature and the key of a split: a feature at random among those
- * that some storable key divides, then a value at random in its range.
- * Returns false if there is no such feature.
- */
-static bool
-choose_split(Grower *grower, const PendingNode *node, uint32_t *feature, int32_t *key)
-{
-	const SbaForestShape *shape = &grower->shape;
-
-	for (uint32_t candidates = shape->n_features; candidates > 0; candidates--)
-	{
-		uint32_t	pick = candidates > 1 ? sba_random_below(&grower->random, candidates) : 0;
-		uint16_t	chosen = grower->features[pick];
-		int32_t		least;
-		int32_t		greatest;
-
-		grower->features[pick] = grower->features[candidates - 1];
-		grower->features[candidates - 1] = chosen;
-
-		find_range(grower->columns + (size_t) chosen * shape->sample_size,
-				   grower->members + node->first, node->count,
-				   grower->has_missing[chosen], &least, &greatest);
-		if (least < greatest && storable_above(shape, chosen, least) <= greatest)
-		{
-			double		low = sba_forest_unkey(least);
-			double		high = sba_forest_unkey(greatest);
-			double		value = low + sba_random_unit(&grower->random) * (high - low);
-			int64_t		split = storable_at_or_below(shape, chosen, sba_forest_key((float) value));
-
-			/* Rounding must not leave one side empty. */
-			if (split <= least)
-				split = storable_above(shape, chosen, least);
-			*feature = chosen;
-			*key = (int32_t) split;
-			return true;
-		}
-	}
-	return false;
-}
-
-/* Bring rows with smaller keys to the front; returns how many these are. */
-static uint32_t
-divide_members(Grower *grower, const PendingNode *node, uint32_t feature, int32_t split)
-{
-	const int32_t *column = grower->columns + (size_t) feature * grower->shape.sample_size;
-	uint16_t   *members = grower->members + node->first;
-	uint16_t   *spare = grower->spare;
-	int32_t		fill_key = grower->fill_keys[feature];
-	uint32_t	n_left = 0;
-	uint32_t	n_right = 0;
-
-	if (grower->has_missing[feature])
-	{
-		for (uint32_t i = 0; i < node->count; i++)
-		{
-			uint16_t	member = members[i];
-			int32_t		key = column[member] == KEY_MISSING ? fill_key : column[member];
-
-			members[n_left] = member;
-			spare[n_right] = member;
-			n_right += key >= split;
-			n_left += key < split;
-		}
-	}
-	else
-	{
-		for (uint32_t i = 0; i < node->count; i++)
-		{
-			uint16_t	member = members[i];
-			bool		right = column[member] >= split;
-
-			members[n_left] = member;
-			spare[n_right] = member;
-			n_right += right;
-			n_left += !right;
-		}
-	}
-	memcpy(members + n_left, spare, n_right * sizeof(uint16_t));
-	return n_left;
-}
-
-/* Grow one tree from the sub-sample in the columns. */
-static void
-grow_tree(Grower *grower)
-{
-	SbaTree    *tree = &grower->tree;
-	PendingNode *pending = grower->pending;
-	uint32_t	bottom = UINT32_C(1) << grower->shape.height_limit;
-	uint32_t	end = 1;
-
-	tree->n_splits = 0;
-	tree->root_rows = grower->shape.sample_size;
-	pending[0].first = 0;
-	pending[0].count = grower->shape.sample_size;
-	pending[0].place = 1;
-
-	for (uint32_t i = 0; i < end; i++)
-	{
-		PendingNode node = pending[i];
-		uint32_t	reference = SBA_FOREST_LEAF_BIT | node.count;
-		uint32_t	feature;
-		int32_t		key;
-
-		if (node.count > 1 && node.place < bottom &&
-			choose_split(grower, &node, &feature, &key))
-		{
-			uint32_t	n_left = divide_members(grower, &node, feature, key);
-
-			pending[end].first = node.first;
-			pending[end].count = n_left;
-			pending[end].place = 2 * node.place;
-			pending[end + 1].first = node.first + n_left;
-			pending[end + 1].count = node.count - n_left;
-			pending[end + 1].place = 2 * node.place + 1;
-			end += 2;
-
-			reference = tree->n_splits++;
-			tree->keys[reference] = key;
-			tree->places[reference] = node.place;
-			tree->rows[reference] = node.count;
-		}
-
-		/* Children wait in pairs: number i is child i - 1 of the splits. */
-		if (i > 0)
-			tree->children[i - 1] = reference;
-	}
+	if (n_keys > MAX_SHARED_KEYS ||
+		grower->n_rows > (uint64_t) base->shape.n_trees * base->shape.sample_size)
+		return;
+	grower->shared_keys = malloc(n_keys * sizeof(int32_t));
+	if (grower->shared_keys != NULL)
+		grower->kernel->make_keys(base, grower->rows, grower->n_rows, grower->shared_keys,
+								  base->has_missing);
 }
 
 static bool
-allocate_grower(Grower *grower)
+allocate_grower(SbaForestGrower *base)
 {
-	size_t		sample_size = grower->shape.sample_size;
+	size_t		sample_size = base->shape.sample_size;
 
-	grower->columns = malloc(sample_size * grower->shape.n_features * sizeof(int32_t));
-	grower->members = malloc(sample_size * sizeof(uint16_t));
-	grower->spare = malloc(sample_size * sizeof(uint16_t));
-	grower->pending = malloc(2 * sample_size * sizeof(PendingNode));
-	grower->tree.keys = malloc(sample_size * sizeof(int32_t));
-	grower->tree.places = malloc(sample_size * sizeof(uint32_t));
-	grower->tree.children = malloc(2 * sample_size * sizeof(uint32_t));
-	grower->tree.rows = malloc(sample_size * sizeof(uint32_t));
-	return grower->columns != NULL && grower->members != NULL &&
-		grower->spare != NULL && grower->pending != NULL &&
-		grower->tree.keys != NULL && grower->tree.places != NULL &&
-		grower->tree.children != NULL && grower->tree.rows != NULL;
+	base->columns = malloc(sample_size * base->shape.n_features * sizeof(int32_t));
+	base->members = malloc(sample_size * sizeof(uint32_t));
+	base->spare = malloc(sample_size * sizeof(uint32_t));
+	base->picked = malloc(sample_size * sizeof(int32_t));
+	base->pending = malloc(2 * sample_size * sizeof(SbaPendingNode));
+	base->tree.keys = malloc(sample_size * sizeof(int32_t));
+	base->tree.places = malloc(sample_size * sizeof(uint32_t));
+	base->tree.children = malloc(2 * sample_size * sizeof(uint32_t));
+	base->tree.rows = malloc(sample_size * sizeof(uint32_t));
+	return base->columns != NULL && base->members != NULL && base->spare != NULL &&
+		base->picked != NULL && base->pending != NULL &&
+		base->tree.keys != NULL && base->tree.places != NULL &&
+		base->tree.children != NULL && base->tree.rows != NULL;
 }
 
 static void
@@ -530,14 +328,17 @@ free_grower(Grower *grower)
 {
 	free(grower->permutation);
 	free(grower->drawn);
-	free(grower->columns);
-	free(grower->members);
-	free(grower->spare);
-	free(grower->pending);
-	free(grower->tree.keys);
-	free(grower->tree.places);
-	free(grower->tree.children);
-	free(grower->tree.rows);
+	free(grower->chosen);
+	free(grower->shared_keys);
+	free(grower->base.columns);
+	free(grower->base.members);
+	free(grower->base.spare);
+	free(grower->base.picked);
+	free(grower->base.pending);
+	free(grower->base.tree.keys);
+	free(grower->base.tree.places);
+	free(grower->base.tree.children);
+	free(grower->base.tree.rows);
 	free(grower);
 }
 
@@ -566,7 +367,7 @@ static void
 prepare_shape(Grower *grower, const SbaForestParameters *parameters,
 			  uint16_t force_flags, uint16_t avoid_flags)
 {
-	SbaForestShape *shape = &grower->shape;
+	SbaForestShape *shape = &grower->base.shape;
 	bool		wide;
 
 	shape->n_features = parameters->n_features;
@@ -611,9 +412,11 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
 	grower->rows = rows;
 	grower->n_rows = (uint32_t) n_rows;
+	grower->kernel = sba_forest_kernel();
 	grower->permutation = malloc(n_rows * sizeof(uint32_t));
 	grower->drawn = malloc((size_t) SBA_FOREST_MAX_SAMPLE_SIZE * sizeof(uint32_t));
-	if (grower->permutation == NULL || grower->drawn == NULL)
+	grower->chosen = malloc((size_t) SBA_FOREST_MAX_SAMPLE_SIZE * sizeof(uint32_t));
+	if (grower->permutation == NULL || grower->drawn == NULL || grower->chosen == NULL)
 	{
 		free_grower(grower);
 		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
@@ -622,16 +425,18 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 		grower->permutation[i] = i;
 	prepare_shape(grower, parameters, force_flags, avoid_flags);
 
-	if (allocate_grower(grower))
-		status = sba_forest_writer_start(&writer, &grower->shape, error);
+	share_keys(grower);
+
+	if (allocate_grower(&grower->base))
+		status = sba_forest_writer_start(&writer, &grower->base.shape, error);
 	else
 		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
 	for (uint32_t tree = 0; status == SBA_OK && tree < parameters->n_trees; tree++)
 	{
-		sba_random_start(&grower->random, parameters->seed, tree);
+		sba_random_start(&grower->base.random, parameters->seed, tree);
 		draw_sample(grower);
-		grow_tree(grower);
-		status = sba_forest_writer_add(&writer, &grower->tree, error);
+		grower->kernel->grow(&grower->base);
+		status = sba_forest_writer_add(&writer, &grower->base.tree, error);
 	}
 	if (status == SBA_OK)
 		status = sba_forest_writer_finish(&writer, bytes, length, error);

@@ -164,6 +164,9 @@ extern void sba_forest_expand_tree(const SbaForestLayout *layout, uint32_t tree,
 /* A kernel may read up to so many features behind the last tile. */
 #define SBA_FOREST_TILE_SLACK 16
 
+/* What trees are grown from, see forest_grow.h. */
+typedef struct SbaForestGrower SbaForestGrower;
+
 typedef struct SbaForestKernel
 {
 	const char *name;
@@ -180,15 +183,34 @@ typedef struct SbaForestKernel
 	/* Score of one row by packed trees: the sum of path lengths. */
 	uint32_t	(*walk_packed) (const SbaForestLayout *layout, uint32_t n_trees,
 								const int32_t *keys);
+
+	/* Rows to keys for growing, row by row; missing values stay so. */
+	void		(*make_keys) (const SbaForestGrower *grower, const double *rows,
+							  uint32_t n_rows, int32_t *keys, bool *has_missing);
+	/* Copy the keys of the chosen rows into the grower's columns. */
+	void		(*pick_rows) (SbaForestGrower *grower, const int32_t *keys,
+							  const uint32_t *chosen);
+	/* Grow a tree from the columns. */
+	void		(*grow) (SbaForestGrower *grower);
 } SbaForestKernel;
 
 extern const SbaForestKernel sba_forest_kernel_portable;
+extern void sba_forest_make_keys_portable(const SbaForestGrower *grower, const double *rows,
+										  uint32_t n_rows, int32_t *keys, bool *has_missing);
+extern void sba_forest_pick_rows_portable(SbaForestGrower *grower, const int32_t *keys,
+										  const uint32_t *chosen);
+extern void sba_forest_grow_portable(SbaForestGrower *grower);
 
 #if defined(__GNUC__) && defined(__x86_64__)
 #define SBA_FOREST_X86
 extern uint32_t sba_forest_walk_bmi2(const SbaForestLayout *layout, uint32_t n_trees,
 									 const int32_t *keys);
 extern const SbaForestKernel sba_forest_kernel_avx512;
+extern void sba_forest_make_keys_avx512(const SbaForestGrower *grower, const double *rows,
+										uint32_t n_rows, int32_t *keys, bool *has_missing);
+extern void sba_forest_pick_rows_avx512(SbaForestGrower *grower, const int32_t *keys,
+										const uint32_t *chosen);
+extern void sba_forest_grow_avx512(SbaForestGrower *grower);
 #endif
 
 /* Keys of one row; room for SBA_FOREST_MAX_FEATURES. */

@@ -112,12 +112,14 @@ walk_portable(const SbaForestLayout *layout, uint32_t n_trees, const int32_t *ke
 }
 
 const SbaForestKernel sba_forest_kernel_portable = {
-	"portable", convert_portable, add_tree_portable, finish_portable, walk_portable
+	"portable", convert_portable, add_tree_portable, finish_portable, walk_portable,
+	sba_forest_make_keys_portable, sba_forest_pick_rows_portable, sba_forest_grow_portable
 };
 
 #ifdef SBA_FOREST_X86
 static const SbaForestKernel kernel_bmi2 = {
-	"bmi2", convert_portable, add_tree_portable, finish_portable, sba_forest_walk_bmi2
+	"bmi2", convert_portable, add_tree_portable, finish_portable, sba_forest_walk_bmi2,
+	sba_forest_make_keys_portable, sba_forest_pick_rows_portable, sba_forest_grow_portable
 };
 #endif
 
@@ -130,6 +132,7 @@ find_kernel(const char *name)
 {
 #ifdef SBA_FOREST_X86
 	if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+		__builtin_cpu_supports("avx512vl") &&
 		__builtin_cpu_supports("bmi2") &&
 		(name == NULL || strcmp(name, sba_forest_kernel_avx512.name) == 0))
 		return &sba_forest_kernel_avx512;

@@ -272,7 +272,8 @@ finish_avx512(const uint32_t *sums, uint32_t n_rows, double offset, double facto
 }
 
 const SbaForestKernel sba_forest_kernel_avx512 = {
-	"avx512", convert_avx512, add_tree_avx512, finish_avx512, sba_forest_walk_bmi2
+	"avx512", convert_avx512, add_tree_avx512, finish_avx512, sba_forest_walk_bmi2,
+	sba_forest_make_keys_avx512, sba_forest_pick_rows_avx512, sba_forest_grow_avx512
 };
 
 #endif

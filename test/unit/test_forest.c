@@ -310,6 +310,60 @@ test_narrow_table(void)
 	free(rows);
 }
 
+/* Every kernel grows the same trees, from values of any kind. */
+static void
+test_fit_kernels(void)
+{
+	static const struct
+	{
+		uint32_t	n_features;
+		uint32_t	n_rows;
+		uint32_t	sample_size;
+	}			cases[] = {
+		{1, 700, 256}, {2, 1, 2}, {2, 17, 16}, {3, 40, 33}, {5, 700, 256}, {5, 9000, 256}, {9, 700, 700}, {37, 300, 100}
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		size_t		n_values = (size_t) cases[i].n_rows * cases[i].n_features;
+		double	   *rows = make_rows(cases[i].n_rows, cases[i].n_features, 5);
+		TestForest	portable;
+		bool		fitted;
+		bool		same = true;
+
+		/* Ties, zeros of both signs, values that are missing or too far. */
+		for (size_t value = 0; value < n_values; value += 3)
+			rows[value] = floor(2 * rows[value]);
+		for (size_t value = 0; value < n_values; value += 41)
+			rows[value] = value % 2 == 0 ? NAN : -INFINITY;
+		sba_forest_force_kernel("portable");
+		fitted = fit_form(&portable, rows, cases[i].n_rows, cases[i].n_features, 30,
+						  cases[i].sample_size, 3, 0, 0);
+		for (size_t k = 0; k < N_KERNELS; k++)
+		{
+			TestForest	other;
+
+			if (!fitted || !sba_forest_force_kernel(kernel_names[k]))
+				continue;
+			if (!fit_form(&other, rows, cases[i].n_rows, cases[i].n_features, 30,
+						  cases[i].sample_size, 3, 0, 0))
+			{
+				same = false;
+				continue;
+			}
+			same &= portable.length == other.length &&
+				memcmp(portable.bytes, other.bytes, other.length) == 0;
+			drop(&other);
+		}
+		sba_forest_force_kernel(NULL);
+		ok(fitted && same, "all kernels fit the same forest to %u rows of %u features",
+		   cases[i].n_rows, cases[i].n_features);
+		if (fitted)
+			drop(&portable);
+		free(rows);
+	}
+}
+
 /* Every kernel, every number of features that might be special to one. */
 static void
 test_kernels(void)
@@ -423,6 +477,7 @@ main(void)
 	test_forms(6, 1, 2, 50);
 	test_forms(40, 10, 5000, 6000);
 	test_narrow_table();
+	test_fit_kernels();
 	test_kernels();
 	test_blocks();
 	test_determinism();
