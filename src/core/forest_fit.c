@@ -39,41 +39,107 @@ typedef struct Grower
 	int32_t    *shared_keys;	/* [n_rows][n_features], or NULL */
 } Grower;
 
-/* Sort by merging runs of doubling length; no comparison is mispredicted. */
+/* Put two values in order; equal ones stay as they are. */
+static SBA_ALWAYS_INLINE void
+order_values(double *left, double *right)
+{
+	double		a = *left;
+	double		b = *right;
+
+	*left = b < a ? b : a;
+	*right = a > b ? a : b;
+}
+
+/* Sort runs of four; equal values stay in order, as only neighbours swap. */
+static void
+sort_fours(double *values, uint32_t count)
+{
+	uint32_t	start = 0;
+
+	for (; start + 4 <= count; start += 4)
+	{
+		double	   *four = values + start;
+
+		order_values(four, four + 1);
+		order_values(four + 2, four + 3);
+		order_values(four + 1, four + 2);
+		order_values(four, four + 1);
+		order_values(four + 2, four + 3);
+		order_values(four + 1, four + 2);
+	}
+	for (uint32_t i = start + 1; i < count; i++)
+	{
+		for (uint32_t j = i; j > start; j--)
+			order_values(values + j - 1, values + j);
+	}
+}
+
+/*
+ * Merge two runs of the same length, from both ends at the same time: each
+ * gives half of the values, so that neither can run out.
+ */
+static void
+merge_equal(const double *from, double *to, uint32_t width)
+{
+	const double *left = from;
+	const double *right = from + width;
+	const double *left_end = from + width - 1;
+	const double *right_end = from + 2 * width - 1;
+
+	for (uint32_t i = 0; i < width; i++)
+	{
+		double		left_value = *left;
+		double		right_value = *right;
+		double		left_last = *left_end;
+		double		right_last = *right_end;
+		bool		take_right = right_value < left_value;
+		bool		take_left = right_last < left_last;
+
+		to[i] = take_right ? right_value : left_value;
+		right += take_right;
+		left += !take_right;
+		to[2 * width - 1 - i] = take_left ? left_last : right_last;
+		left_end -= take_left;
+		right_end -= !take_left;
+	}
+}
+
+static void
+merge_unequal(const double *from, double *to, uint32_t middle, uint32_t end)
+{
+	uint32_t	left = 0;
+	uint32_t	right = middle;
+	uint32_t	out = 0;
+
+	while (left < middle && right < end)
+		to[out++] = from[right] < from[left] ? from[right++] : from[left++];
+	while (left < middle)
+		to[out++] = from[left++];
+	while (right < end)
+		to[out++] = from[right++];
+}
+
+/*
+ * Sort by merging runs of doubling length; no comparison is mispredicted.
+ * Equal values stay in order: which zero is the median, -0 or 0, is stored.
+ */
 static void
 sort_values(double *values, double *spare, uint32_t count)
 {
 	double	   *from = values;
 	double	   *to = spare;
 
-	for (uint32_t width = 1; width < count; width *= 2)
+	sort_fours(values, count);
+	for (uint32_t width = 4; width < count; width *= 2)
 	{
-		double	   *swap;
+		double	   *swap = from;
+		uint32_t	start = 0;
 
-		for (uint32_t start = 0; start < count; start += 2 * width)
-		{
-			uint32_t	middle = start + width < count ? start + width : count;
-			uint32_t	end = middle + width < count ? middle + width : count;
-			uint32_t	left = start;
-			uint32_t	right = middle;
-			uint32_t	out = start;
-
-			while (left < middle && right < end)
-			{
-				double		left_value = from[left];
-				double		right_value = from[right];
-				bool		take_right = right_value < left_value;
-
-				to[out++] = take_right ? right_value : left_value;
-				right += take_right;
-				left += !take_right;
-			}
-			while (left < middle)
-				to[out++] = from[left++];
-			while (right < end)
-				to[out++] = from[right++];
-		}
-		swap = from;
+		for (; start + 2 * width <= count; start += 2 * width)
+			merge_equal(from + start, to + start, width);
+		if (start < count)
+			merge_unequal(from + start, to + start,
+						  start + width < count ? width : count - start, count - start);
 		from = to;
 		to = swap;
 	}
@@ -81,14 +147,14 @@ sort_values(double *values, double *spare, uint32_t count)
 		memcpy(values, from, count * sizeof(double));
 }
 
-/* The exponent of a positive number, so that 2^exponent <= value. */
+/* The exponent of a number that is not negative, plus 1023. */
 static int
-binary_exponent(double value)
+biased_exponent(double value)
 {
 	uint64_t	bits;
 
 	memcpy(&bits, &value, sizeof(bits));
-	return (int) ((bits >> 52) & 0x7ff) - 1023;
+	return (int) (bits >> 52 & 0x7ff);
 }
 
 static double
@@ -112,16 +178,18 @@ find_scale(const double *values, uint32_t count, double centre)
 	uint16_t	seen[2048] = {0};
 	uint32_t	apart = 0;
 	uint32_t	below = 0;
-	int			biased = 0;
+	int			biased = 2047;
 
 	for (uint32_t i = 0; i < count; i++)
 	{
 		double		distance = values[i] < centre ? centre - values[i] : values[i] - centre;
+		int			here = biased_exponent(distance);
 
 		if (distance > 0)
 		{
-			seen[binary_exponent(distance) + 1023]++;
+			seen[here]++;
 			apart++;
+			biased = here < biased ? here : biased;
 		}
 	}
 	if (apart == 0)
@@ -145,19 +213,18 @@ static bool
 needs_wide_keys(const double *values, uint32_t count, double centre, double scale,
 				uint32_t feature_bits)
 {
+	uint32_t	shift = 8 + feature_bits;
 	uint32_t	gaps = 0;
 	uint32_t	lost = 0;
+	uint32_t	low = (uint32_t) sba_forest_value_key(values[0], centre, scale);
 
 	for (uint32_t i = 1; i < count; i++)
 	{
-		int32_t		low = sba_forest_value_key(values[i - 1], centre, scale);
-		int32_t		high = sba_forest_value_key(values[i], centre, scale);
+		uint32_t	high = (uint32_t) sba_forest_value_key(values[i], centre, scale);
 
-		if (low != high)
-		{
-			gaps++;
-			lost += ((uint32_t) low >> (8 + feature_bits)) == ((uint32_t) high >> (8 + feature_bits));
-		}
+		gaps += low != high;
+		lost += (low != high) & (low >> shift == high >> shift);
+		low = high;
 	}
 	return lost > gaps / 8;
 }
