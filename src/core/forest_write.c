@@ -59,16 +59,22 @@ out_of_memory(SbaError *error)
 	return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while storing a forest");
 }
 
+/* Store keys; what follows them is stored later, so that a byte may run over. */
 static uint8_t *
-store_key(uint8_t *to, int32_t key, uint32_t key_size)
+store_keys(uint8_t *to, const int32_t *keys, size_t count, uint32_t key_size)
 {
-	uint32_t	bits = (uint32_t) key;
+	uint32_t	shift = key_size == 3 ? 8 : 0;
 
-	if (key_size == 3)
-		bits >>= 8;
-	for (uint32_t i = 0; i < key_size; i++)
-		*to++ = (uint8_t) (bits >> (8 * i));
+	for (size_t i = 0; i < count; i++, to += key_size)
+		sba_store_u32(to, (uint32_t) keys[i] >> shift);
 	return to;
+}
+
+/* Eight bytes of 0 or 1 as the bits of one. */
+static inline uint8_t
+pack_bits(const uint8_t *flags)
+{
+	return (uint8_t) (sba_forest_load_u64(flags) * UINT64_C(0x0102040810204080) >> 56);
 }
 
 static uint32_t
@@ -143,8 +149,9 @@ add_heap_tree(SbaForestWriter *writer, const SbaTree *tree, SbaError *error)
 	uint32_t	n_leaves = tree->n_splits + 1;
 	uint32_t	several_size = (n_leaves + 7) / 8;
 	size_t		offset = writer->length - body_start(&writer->shape);
-	uint8_t		several[SBA_FOREST_HEAP_LEAVES / 8] = {0};
-	uint8_t		sizes[SBA_FOREST_HEAP_LEAVES];
+	uint8_t		is_split[SBA_FOREST_HEAP_LEAVES] = {0};
+	uint8_t		is_several[SBA_FOREST_HEAP_LEAVES + 8] = {0};
+	uint8_t		sizes[SBA_FOREST_HEAP_LEAVES + 1];
 	uint32_t	n_sizes = 0;
 	uint32_t	leaf = 0;
 	uint32_t	root = SBA_FOREST_LEAF_BIT | tree->root_rows;
@@ -153,19 +160,21 @@ add_heap_tree(SbaForestWriter *writer, const SbaTree *tree, SbaError *error)
 
 	if (tree->n_splits == 0)
 		n_children = 1;
+
+	/* What a split writes, the next leaf writes again. */
 	for (uint32_t i = 0; i < n_children; i++)
 	{
 		uint32_t	rows = children[i] & ~SBA_FOREST_LEAF_BIT;
+		uint32_t	is_leaf = children[i] >> 31;
+		uint32_t	several = is_leaf & (rows > 1);
 
-		if ((children[i] & SBA_FOREST_LEAF_BIT) == 0)
-			continue;
-		if (rows > 1)
-		{
-			several[leaf / 8] |= (uint8_t) (1 << (leaf % 8));
-			sizes[n_sizes++] = (uint8_t) (rows - 2);
-		}
-		leaf++;
+		is_several[leaf] = (uint8_t) several;
+		sizes[n_sizes] = (uint8_t) (rows - 2);
+		leaf += is_leaf;
+		n_sizes += several;
 	}
+	for (uint32_t i = 0; i < tree->n_splits; i++)
+		is_split[tree->places[i]] = 1;
 
 	to = append(writer, SBA_FOREST_BITMAP_SIZE + several_size + n_sizes +
 				(size_t) tree->n_splits * key_size);
@@ -173,13 +182,12 @@ add_heap_tree(SbaForestWriter *writer, const SbaTree *tree, SbaError *error)
 		return out_of_memory(error);
 	sba_store_u32(writer->bytes + body_start(&writer->shape) + 4 * (size_t) writer->trees_written,
 				  (uint32_t) offset);
-	for (uint32_t i = 0; i < tree->n_splits; i++)
-		to[tree->places[i] / 8] |= (uint8_t) (1 << (tree->places[i] % 8));
-	to += SBA_FOREST_BITMAP_SIZE;
-	for (uint32_t i = 0; i < tree->n_splits; i++)
-		to = store_key(to, tree->keys[i], key_size);
-	memcpy(to, several, several_size);
-	memcpy(to + several_size, sizes, n_sizes);
+	for (uint32_t i = 0; i < SBA_FOREST_BITMAP_SIZE; i++)
+		*to++ = pack_bits(is_split + 8 * (size_t) i);
+	to = store_keys(to, tree->keys, tree->n_splits, key_size);
+	for (uint32_t i = 0; i < several_size; i++)
+		*to++ = pack_bits(is_several + 8 * (size_t) i);
+	memcpy(to, sizes, n_sizes);
 	return SBA_OK;
 }
 
@@ -359,8 +367,7 @@ write_table(SbaForestWriter *writer, SbaError *error)
 	to = append(writer, n_entries * key_size + (n_entries + 1) * 4);
 	if (to == NULL)
 		return out_of_memory(error);
-	for (size_t i = 0; i < n_entries; i++)
-		to = store_key(to, writer->step_keys[i], key_size);
+	to = store_keys(to, writer->step_keys, n_entries, key_size);
 	sba_store_u32(to, sum);
 	for (size_t i = 0; i < n_entries; i++)
 	{
