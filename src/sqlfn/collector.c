@@ -34,8 +34,11 @@
 /* Ranges nearer to each other than this are asked for in one. */
 #define MERGE_RANGES_S (6 * 3600)
 
-/* The newest instants may still be incomplete, and are asked for again. */
-#define UNSETTLED_INTERVALS 2
+/*
+ * What is newer than this may still arrive at the source, and holes in it are
+ * asked for again.
+ */
+#define SETTLED_AFTER_S (6 * 3600)
 
 /*
  * What is missing: the span asked for, less what the source was asked for
@@ -361,7 +364,7 @@ sba_backfill(const SbaMetricCatalog *metrics, const SbaService *services,
 	TimestampTz since = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 																TimestampTzGetDatum(until),
 																IntervalPGetDatum(lookback)));
-	TimestampTz settled = until - (int64) UNSETTLED_INTERVALS * sba_sample_interval_s * USECS_PER_SEC;
+	TimestampTz settled = until - SETTLED_AFTER_S * USECS_PER_SEC;
 	MissingSpan *missing;
 	int			n_missing;
 	int			begin;
