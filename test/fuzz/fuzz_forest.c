@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/forest_inspect.h"
 #include "core/forest_internal.h"
 #include "core/random.h"
 
@@ -64,6 +65,60 @@ check_contributions(const SbaForest *forest, const double *row, double score)
 		abort();
 }
 
+/* Every tree is whole: its nodes follow each other and its leaves have all rows. */
+static void
+look_into(const SbaForest *forest)
+{
+	SbaForestSummary summary;
+	SbaForestCursor cursor;
+	SbaForestNode *nodes;
+	uint32_t	n_trees = 0;
+	uint32_t	n_nodes;
+
+	sba_forest_summary(forest, &summary);
+	if (summary.form == SBA_FOREST_FORM_TABLE)
+	{
+		double		last = -INFINITY;
+
+		for (uint32_t step = 0; step <= summary.n_steps; step++)
+		{
+			double		threshold;
+			double		path_length;
+
+			sba_forest_step(forest, step, &threshold, &path_length);
+			if (!(threshold >= last) || !(path_length >= 0))
+				abort();
+			last = threshold;
+		}
+		return;
+	}
+	nodes = malloc(2 * (size_t) forest->sample_size * sizeof(SbaForestNode));
+	if (nodes == NULL)
+		abort();
+	sba_forest_first_tree(&cursor, forest);
+	while ((n_nodes = sba_forest_next_tree(&cursor, nodes)) > 0)
+	{
+		uint64_t	rows = 0;
+
+		if (n_nodes > 2 * forest->sample_size - 1)
+			abort();
+		for (uint32_t i = 0; i < n_nodes; i++)
+		{
+			if (nodes[i].left == 0)
+				rows += nodes[i].rows;
+			else if (nodes[i].left <= i || nodes[i].right != nodes[i].left + 1 ||
+					 nodes[i].right >= n_nodes || nodes[i].feature >= forest->n_features)
+				abort();
+		}
+		if (rows != forest->sample_size)
+			abort();
+		n_trees++;
+	}
+	free(nodes);
+	if (n_trees != forest->n_trees)
+		abort();
+}
+
 static void
 use(const SbaForest *forest)
 {
@@ -86,6 +141,7 @@ use(const SbaForest *forest)
 		}
 	}
 	sba_forest_force_kernel(NULL);
+	look_into(forest);
 }
 
 int
