@@ -16,16 +16,16 @@
 #define FORESTS_FOLDER	"test/fuzz/corpus/fuzz_forest"
 #define MODELS_FOLDER	"test/fuzz/corpus/fuzz_model"
 
-typedef struct Seed
+typedef struct SeedForm
 {
 	const char *name;
 	uint32_t	n_features;
 	uint32_t	n_trees;
 	uint32_t	sample_size;
 	uint16_t	force_flags;
-} Seed;
+} SeedForm;
 
-static const Seed seeds[] = {
+static const SeedForm seeds[] = {
 	{"heap", 5, 3, 64, 0},
 	{"heap_full", 2, 1, 256, 0},
 	{"heap_wide", 3, 3, 40, SBA_FOREST_FLAG_WIDE},
@@ -99,7 +99,7 @@ write_seeds(void)
 	make_folder(MODELS_FOLDER);
 	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++)
 	{
-		const Seed *seed = &seeds[i];
+		const SeedForm *seed = &seeds[i];
 		size_t		n_rows = seed->sample_size > 1 ? GOLDEN_ROWS : 1;
 		double	   *rows = make_rows(n_rows, seed->n_features, GOLDEN_SEED);
 		TestForest	test;
