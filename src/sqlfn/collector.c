@@ -61,7 +61,7 @@ static SbaQuery missing_query = {
 static SbaQuery mark_query = {
 	.text = "UPDATE smartbox.services SET backfilled = backfilled +"
 	" pg_catalog.tstzmultirange(pg_catalog.tstzrange($2, $3, '(]'))"
-	" WHERE service = ANY ($1) AND $2 < $3",
+	" WHERE service = ANY ($1)",
 	.n_arguments = 3,
 	.argument_types = {TEXTARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	.expected = SPI_OK_UPDATE,
@@ -329,6 +329,8 @@ backfill_span(const SbaMetricCatalog *metrics, const SbaService *services,
 		SbaMetricQuery *queries;
 		SbaMetricGrid *grid;
 		Datum		arguments[3];
+		TimestampTz asked_since = time_of_unix(first - step);
+		TimestampTz asked_until = Min(time_of_unix(first + (int64) (n_slots - 1) * step), settled);
 
 		MemoryContextSwitchTo(scratch);
 		for (i = 0; i < n; i++)
@@ -343,9 +345,9 @@ backfill_span(const SbaMetricCatalog *metrics, const SbaService *services,
 		for (i = 0; i < metrics->n_metrics && !queries[i].failed; i++)
 			;
 		arguments[0] = names_array(services, spans, n);
-		arguments[1] = TimestampTzGetDatum(time_of_unix(first - step));
-		arguments[2] = TimestampTzGetDatum(Min(time_of_unix(first + (int64) (n_slots - 1) * step), settled));
-		if (i == metrics->n_metrics)
+		arguments[1] = TimestampTzGetDatum(asked_since);
+		arguments[2] = TimestampTzGetDatum(asked_until);
+		if (i == metrics->n_metrics && asked_since < asked_until)
 			sba_query_run(&mark_query, arguments, NULL, 0);
 		first += (int64) n_slots * step;
 		MemoryContextSwitchTo(caller);
