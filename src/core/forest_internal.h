@@ -205,6 +205,8 @@ extern void sba_forest_grow_portable(SbaForestGrower *grower);
 #define SBA_FOREST_X86
 extern uint32_t sba_forest_walk_bmi2(const SbaForestLayout *layout, uint32_t n_trees,
 									 const int32_t *keys);
+extern uint32_t sba_forest_walk_avx512(const SbaForestLayout *layout, uint32_t n_trees,
+									   const int32_t *keys);
 extern const SbaForestKernel sba_forest_kernel_avx512;
 extern void sba_forest_make_keys_avx512(const SbaForestGrower *grower, const double *rows,
 										uint32_t n_rows, int32_t *keys, bool *has_missing);

@@ -271,8 +271,17 @@ finish_avx512(const uint32_t *sums, uint32_t n_rows, double offset, double facto
 	sba_forest_kernel_portable.finish(sums + row, n_rows - row, offset, factor, scores + row);
 }
 
+/* The first processors with AVX-512 cannot count the bits of a vector. */
+static uint32_t
+walk_avx512(const SbaForestLayout *layout, uint32_t n_trees, const int32_t *keys)
+{
+	if (__builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512cd"))
+		return sba_forest_walk_avx512(layout, n_trees, keys);
+	return sba_forest_walk_bmi2(layout, n_trees, keys);
+}
+
 const SbaForestKernel sba_forest_kernel_avx512 = {
-	"avx512", convert_avx512, add_tree_avx512, finish_avx512, sba_forest_walk_bmi2,
+	"avx512", convert_avx512, add_tree_avx512, finish_avx512, walk_avx512,
 	sba_forest_make_keys_avx512, sba_forest_pick_rows_avx512, sba_forest_grow_avx512
 };
 
