@@ -139,7 +139,11 @@ main(int argc, char **argv)
 			cos(6.283185307179586 * sba_random_unit(&random));
 	work.rows = rows;
 
-	printf("fit\tms\t%.3f\n", 1e3 * measure(&work, run_fit));
+	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
+	{
+		if (sba_forest_force_kernel(kernels[i]))
+			printf("fit, %s\tms\t%.3f\n", kernels[i], 1e3 * measure(&work, run_fit));
+	}
 	printf("open\tus\t%.1f\n", 1e6 * measure(&work, run_open));
 	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++)
 	{
