@@ -111,11 +111,13 @@ golden_model(int n_known, uint8_t **bytes, size_t *length)
 {
 	static uint8_t profile[SBA_PROFILE_SLOTS * 4];
 	SbaModel	model;
-	TestForest	forests[GOLDEN_METRICS] = {{NULL}};
+	TestForest	forests[GOLDEN_METRICS];
 	GoldenForm	multivariate = {"", GOLDEN_METRICS, 6, 32};
 	GoldenForm	univariate = {"", 1, 8, 32};
-	bool		made = golden_forest(&multivariate, &forests[GOLDEN_METRICS - 1]);
+	bool		made;
 
+	memset(forests, 0, sizeof(forests));
+	made = golden_forest(&multivariate, &forests[GOLDEN_METRICS - 1]);
 	for (int i = 0; i < SBA_PROFILE_SLOTS; i++)
 		sba_store_f32(profile + 4 * i, (float) (i % SBA_SLOTS_PER_DAY) / 128);
 	memset(&model, 0, sizeof(model));

@@ -60,7 +60,7 @@ test_forest(const GoldenForm *form)
 	uint8_t    *stored = golden_read(form->name, VERSION, &length);
 
 	if (!ok(stored != NULL && sba_forest_open(stored, length, &forest, &error) == SBA_OK,
-			"%s can be opened%s", form->name, error.message))
+			"%s can be opened %s", form->name, error.message))
 	{
 		free(stored);
 		return;
@@ -95,7 +95,7 @@ test_model(void)
 
 	if (ok(stored != NULL && recorded != NULL &&
 		   sba_model_open(stored, length, &model, &error) == SBA_OK,
-		   "the model can be opened%s", error.message))
+		   "the model can be opened %s", error.message))
 	{
 		is_uint(model.feature_set, sba_feature_set_hash(golden_metrics, GOLDEN_METRICS),
 				"its feature set is that of its metrics");
