@@ -67,6 +67,10 @@ typedef struct SbaForest
  */
 extern double sba_average_path_length(uint32_t n);
 
+/* Whether the parameters are within the bounds above; SBA_INVALID_ARGUMENT. */
+extern SbaStatus sba_forest_check_parameters(const SbaForestParameters *parameters,
+											 SbaError *error);
+
 /*
  * Fit a forest to n_rows rows of n_features doubles, row-major.
  *

@@ -409,8 +409,8 @@ free_grower(Grower *grower)
 	free(grower);
 }
 
-static SbaStatus
-check_parameters(const SbaForestParameters *parameters, size_t n_rows, SbaError *error)
+SbaStatus
+sba_forest_check_parameters(const SbaForestParameters *parameters, SbaError *error)
 {
 	if (parameters->n_features < 1 || parameters->n_features > SBA_FOREST_MAX_FEATURES)
 		return sba_fail(error, SBA_INVALID_ARGUMENT, "number of features must be 1 to %d, not %u",
@@ -421,6 +421,16 @@ check_parameters(const SbaForestParameters *parameters, size_t n_rows, SbaError 
 	if (parameters->sample_size < 2 || parameters->sample_size > SBA_FOREST_MAX_SAMPLE_SIZE)
 		return sba_fail(error, SBA_INVALID_ARGUMENT, "sample size must be 2 to %d, not %u",
 						SBA_FOREST_MAX_SAMPLE_SIZE, parameters->sample_size);
+	return SBA_OK;
+}
+
+static SbaStatus
+check_parameters(const SbaForestParameters *parameters, size_t n_rows, SbaError *error)
+{
+	SbaStatus	status = sba_forest_check_parameters(parameters, error);
+
+	if (status != SBA_OK)
+		return status;
 	if (n_rows == 0)
 		return sba_fail(error, SBA_INVALID_ARGUMENT, "cannot fit a forest to no rows");
 	if (n_rows > UINT32_MAX)

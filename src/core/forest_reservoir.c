@@ -52,17 +52,12 @@ sba_forest_reservoir_start(SbaForestReservoir *reservoir,
 	uint64_t	tree_rows = (uint64_t) parameters->n_trees * parameters->sample_size;
 	uint64_t	values = (uint64_t) parameters->n_features * parameters->sample_size;
 	uint32_t	most_rows;
+	SbaStatus	status;
 
 	memset(reservoir, 0, sizeof(*reservoir));
-	if (parameters->n_features < 1 || parameters->n_features > SBA_FOREST_MAX_FEATURES)
-		return sba_fail(error, SBA_INVALID_ARGUMENT, "number of features must be 1 to %d, not %u",
-						SBA_FOREST_MAX_FEATURES, parameters->n_features);
-	if (parameters->n_trees < 1 || parameters->n_trees > SBA_FOREST_MAX_TREES)
-		return sba_fail(error, SBA_INVALID_ARGUMENT, "number of trees must be 1 to %d, not %u",
-						SBA_FOREST_MAX_TREES, parameters->n_trees);
-	if (parameters->sample_size < 2 || parameters->sample_size > SBA_FOREST_MAX_SAMPLE_SIZE)
-		return sba_fail(error, SBA_INVALID_ARGUMENT, "sample size must be 2 to %d, not %u",
-						SBA_FOREST_MAX_SAMPLE_SIZE, parameters->sample_size);
+	status = sba_forest_check_parameters(parameters, error);
+	if (status != SBA_OK)
+		return status;
 	if (tree_rows > SBA_RESERVOIR_MAX_TREE_ROWS)
 		return sba_fail(error, SBA_INVALID_ARGUMENT,
 						"%u trees of %u rows each are more than the %u rows that a forest may take",
