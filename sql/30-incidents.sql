@@ -187,6 +187,7 @@ BEGIN
     DELETE FROM smartbox.detections AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.training_runs AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.models AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.calendar AS t WHERE t.service = OLD.service;
     RETURN NULL;
 END
 $$;

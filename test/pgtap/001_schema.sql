@@ -25,7 +25,8 @@ SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'r' $$,
     ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.services',
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.detections',
-          'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts'],
+          'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
+          'smartbox.calendar'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
@@ -60,8 +61,8 @@ SELECT is_empty(
     'service is a text that is always there, and the first column');
 SELECT is_empty(
     $$ SELECT r.name, a.attname FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
-       WHERE a.attnum > 0 AND a.atttypid = 'timestamp'::regtype $$,
-    'no timestamp without its zone');
+       WHERE a.attnum > 0 AND a.atttypid = 'timestamp'::regtype AND r.name <> 'smartbox.calendar' $$,
+    'no timestamp without its zone, but on the clock of each service');
 
 -- What pg_dump takes.
 SELECT is_empty(
@@ -158,6 +159,7 @@ SELECT throws_ok(
 
 INSERT INTO smartbox.samples VALUES ('booking', now(), '{1}');
 INSERT INTO smartbox.training_runs (service) VALUES ('booking');
+INSERT INTO smartbox.calendar (service, kind, starts_at) VALUES ('booking', 'busy', '2024-01-15');
 INSERT INTO smartbox.detections (service, ts, is_anomaly) SELECT 'booking', now() + n * interval '1 min', true FROM generate_series(0, 1) AS n;
 CREATE FUNCTION pg_temp.rows_of(of_service text) RETURNS TABLE (name text, rows bigint) LANGUAGE plpgsql AS $$
 BEGIN

@@ -25,6 +25,10 @@ INSERT INTO smartbox.metrics (metric, query, kind, valid_max) VALUES ('queue', '
 UPDATE smartbox.metrics SET position = 5 - position WHERE position IN (2, 3);
 UPDATE smartbox.metrics SET enabled = false WHERE metric = 'database_latency';
 
+-- The calendar: with an end and without.
+INSERT INTO smartbox.calendar (service, kind, starts_at, ends_at, description) VALUES
+    ('*', 'holiday', '2024-12-25', NULL, 'Noël'), ('booking', 'maintenance', '2024-01-15 22:00', '2024-01-15 23:30', '');
+
 -- Periods: a new one in the middle of the day, a border that moved.
 BEGIN;
 UPDATE smartbox.time_periods SET start_hour = 19 WHERE time_period = 'evening_hours' AND start_hour = 18;
