@@ -14,7 +14,8 @@
 --
 -- An active incident that was not seen for longer than incident_separation and
 -- is detected again is closed (EXPIRE, auto_stale), and a new one begins.
--- A cycle without data holds every incident as it is.
+-- A cycle without data holds every incident as it is, and the time that it
+-- stands for does not count towards incident_separation.
 --
 -- Everything is one service's own: the trigger locks the service's row first,
 -- reads catalogs and touches rows of that service only, so it runs where the
@@ -371,6 +372,28 @@ $$;
 COMMENT ON FUNCTION smartbox.find_reopenable_incident(text, smartbox.anomaly, timestamptz) IS
     'the last incident of the same pattern, if it was confirmed and closed after an instant; never one that was closed for being stale';
 
+CREATE FUNCTION smartbox.held_time(of_service text, since timestamptz, until timestamptz)
+RETURNS interval
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    held interval;
+BEGIN
+    SELECT sum(c.ts - c.previous) INTO held
+    FROM (
+        SELECT d.ts, d.no_data, lag(d.ts, 1, since) OVER (ORDER BY d.ts) AS previous
+        FROM smartbox.detections AS d
+        WHERE d.service = of_service AND d.ts > since AND d.ts < until
+    ) AS c
+    WHERE c.no_data;
+    RETURN coalesce(held, '0');
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.held_time(text, timestamptz, timestamptz) IS
+    'for how long nothing was known of a service between two instants: each cycle without data stands for the time since the cycle before it';
+
 CREATE FUNCTION smartbox.process_anomalies(
     of_service text, at timestamptz, INOUT payload jsonb,
     detection_severity smartbox.severity, no_data boolean,
@@ -426,7 +449,9 @@ BEGIN
         END IF;
 
         incident := smartbox.find_active_incident(of_service, anomaly, moved, reserved);
-        IF incident.last_seen < at - incident_separation THEN
+        IF incident.last_seen < at - incident_separation
+            AND incident.last_seen + smartbox.held_time(of_service, incident.last_seen, at) < at - incident_separation
+        THEN
             moved := moved || incident.incident_id;
             message := smartbox.end_incident(incident, 'EXPIRE', 'auto_stale', at);
             IF message IS NOT NULL THEN

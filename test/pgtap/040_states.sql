@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(55);
+SELECT plan(62);
 
 \ir helpers/incidents.sql
 
@@ -109,6 +109,20 @@ INSERT INTO smartbox.detections (service, ts, no_data, is_anomaly, severity) VAL
     ('f', '2024-01-15 10:20+00', true, true, 'high'), ('f', '2024-01-15 10:21+00', true, true, 'high');
 SELECT is(pg_temp.incidents('f'), 'RECOVERING 3/0/1 high, OPEN 2/2/0 high, OPEN 2/2/0 high',
     'no data can itself be an incident, and holds the others');
+
+-- The time without data does not count towards incident_separation.
+SELECT pg_temp.new_service('h1'), pg_temp.new_service('h2'), pg_temp.new_service('h3');
+SELECT pg_temp.cycle(s, 0, 'x'), pg_temp.cycle(s, 5, 'x') FROM unnest('{h1,h2,h3}'::text[]) AS s;
+SELECT pg_temp.no_data('h1', 5 + 5 * n), pg_temp.no_data('h2', 5 + 5 * n) FROM generate_series(1, 24) AS n;
+SELECT is(smartbox.held_time('h1', '2024-01-15 10:05+00', '2024-01-15 13:00+00'), '2 hours', 'cycles without data stand for the time since the one before');
+SELECT is(smartbox.held_time('h3', '2024-01-15 10:05+00', '2024-01-15 13:00+00'), '0', 'no cycles at all for none');
+SELECT pg_temp.cycle('h1', 130, 'x'), pg_temp.cycle('h2', 130), pg_temp.cycle('h2', 135), pg_temp.cycle('h2', 140, 'x'), pg_temp.cycle('h3', 130, 'x');
+SELECT is(pg_temp.incidents('h1'), 'OPEN 3/3/0 high', 'two hours without data end no incident');
+SELECT is(pg_temp.alerts('h1'), 'anomaly_detected high@5', 'and nobody is told anything');
+SELECT is(pg_temp.incidents('h2'), 'OPEN 3/1/0 high', 'not even with quiet cycles after them');
+SELECT is(pg_temp.incidents('h3'), 'CLOSED 2/2/0 high (auto_stale), SUSPECTED 1/1/0 high', 'two hours that were not watched do');
+SELECT pg_temp.no_data('h1', 140), pg_temp.cycle('h1', 171, 'x');
+SELECT is(pg_temp.incidents('h1'), 'CLOSED 3/3/0 high (auto_stale), SUSPECTED 1/1/0 high', 'held for ten minutes, 41 are longer than 30');
 SELECT pg_temp.ends(pg_temp.alerts('f'), 'no_data high@21', 'of which an alert tells');
 SELECT pg_temp.cycle('f', 22, 'y');
 SELECT is(pg_temp.incidents('f'), 'RECOVERING 3/0/2 high, OPEN 3/3/0 high, RECOVERING 2/0/1 high', 'with data again it goes on');

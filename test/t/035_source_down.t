@@ -42,6 +42,30 @@ is( $node->safe_psql('shop', q{SELECT a->>'alert_type', a#>>'{anomalies,0,name}'
 is( $node->safe_psql('shop', q{SELECT status, missed_cycles FROM smartbox.incidents WHERE anomaly_name = 'anomaly'}),
 	'OPEN|0', 'its other incident is still held');
 
+# The source is down for an hour in the middle of an incident: cycle by cycle
+# there is nothing to judge.  Then the fault is still there.
+$node->safe_psql('shop', q{
+	INSERT INTO smartbox.services (service) VALUES ('cart');
+	INSERT INTO smartbox.samples (service, ts, metric_values)
+	SELECT 'cart', date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes', '{10,100,50,5,0.001}'
+	FROM generate_series(40, 38, -1) AS n;
+	INSERT INTO smartbox.detections (service, ts, is_anomaly, severity, score)
+	SELECT 'cart', date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes', true, 'high', -0.5
+	FROM generate_series(40, 38, -1) AS n});
+is( $node->safe_psql('shop', q{
+	SELECT count(*), string_agg(DISTINCT detect_anomalies('cart', date_bin('5 minutes', now(), 'epoch') - n * interval '5 minutes')->>'alert_type', ',')
+	FROM (SELECT * FROM generate_series(37, 26, -1) AS n ORDER BY n DESC) AS cycle}),
+	'12|no_data', 'an hour of cycles without data');
+is($node->safe_psql('shop', q{SELECT status, missed_cycles, occurrence_count FROM smartbox.incidents WHERE service = 'cart'}),
+	'OPEN|0|3', 'the incident is held through it');
+$node->safe_psql('shop', q{
+	INSERT INTO smartbox.detections (service, ts, is_anomaly, severity, score)
+	VALUES ('cart', date_bin('5 minutes', now(), 'epoch') - 25 * interval '5 minutes', true, 'high', -0.5)});
+is($node->safe_psql('shop', q{SELECT status, missed_cycles, occurrence_count FROM smartbox.incidents WHERE service = 'cart'}),
+	'OPEN|0|4', 'and goes on afterwards, the same incident');
+is($node->safe_psql('shop', q{SELECT string_agg(alert_type, ',') FROM smartbox.alerts WHERE service = 'cart'}),
+	'anomaly_detected', 'nobody was told that it was over');
+
 # A sample in which nothing is known says nothing, whether its values are
 # missing or out of range.
 foreach my $values ('{NULL,NULL,NULL,NULL,NULL}', '{NaN,NaN,NaN,NaN,NaN}', '{-1,-1,-1,-1,7}')
@@ -50,7 +74,7 @@ foreach my $values ('{NULL,NULL,NULL,NULL,NULL}', '{NaN,NaN,NaN,NaN,NaN}', '{-1,
 	$node->safe_psql('shop', "INSERT INTO smartbox.samples (service, ts, metric_values) VALUES ('booking', '$ts', '$values')");
 	is( $node->safe_psql('shop', "SELECT detect_anomalies('booking', '$ts')->>'alert_type'"), 'no_data', "$values is no data");
 }
-is( $node->safe_psql('shop', q{SELECT status, missed_cycles FROM smartbox.incidents WHERE anomaly_name = 'anomaly'}),
+is( $node->safe_psql('shop', q{SELECT status, missed_cycles FROM smartbox.incidents WHERE service = 'booking' AND anomaly_name = 'anomaly'}),
 	'OPEN|0', 'and resolves no incident');
 
 done_testing();

@@ -122,13 +122,32 @@ sub missed
 	return;
 }
 
+# How many incidents were not stale only because they were held meanwhile.
+my $spared = 0;
+
+# The minutes between two that nothing is known of: each cycle without data
+# stands for the time since the cycle before it.
+sub held
+{
+	my ($service, $since, $until) = @_;
+	my ($held, $before) = (0, $since);
+
+	foreach my $minute (sort { $a <=> $b } grep { $_ > $since && $_ < $until } keys %{ $service->{seen} })
+	{
+		$held += $minute - $before if $service->{seen}{$minute} eq 'no data';
+		$before = $minute;
+	}
+	return $held;
+}
+
 # One cycle; returns for each anomaly what became of it.
 sub cycle
 {
 	my ($service, $minute, $no_data, @anomalies) = @_;
 	my (%touched, %done, @said);
 
-	return if $service->{seen}{$minute}++;
+	return if exists $service->{seen}{$minute};
+	$service->{seen}{$minute} = $no_data ? 'no data' : 'evaluated';
 	return map { '' } @anomalies if $minute < $service->{newest};
 	$service->{newest} = $minute;
 
@@ -148,7 +167,10 @@ sub cycle
 				my $candidate = $_;
 				!$own{ $candidate->{id} } && any { $candidate->{signals}{$_} } $anomaly->{name}, @{ $anomaly->{signals} };
 			} @free;
-			if ($incident && $minute - $incident->{last} > $service->{separation})
+			my $unseen = $incident ? $minute - $incident->{last} : 0;
+			my $is_stale = $incident && $unseen - held($service, $incident->{last}, $minute) > $service->{separation};
+			$spared++ if !$is_stale && $unseen > $service->{separation};
+			if ($is_stale)
 			{
 				$touched{ $incident->{id} } = 1;
 				over($incident, 'EXPIRE', 'auto_stale', $minute);
@@ -270,6 +292,7 @@ STEP: foreach my $step (1 .. $steps)
 	elsif ($dice < 0.16)
 	{
 		($kind, $no_data) = ('no data', 1);
+		$minute += int(rand 60) if rand() < 0.4;
 		@anomalies = { name => 'no_data', type => 'no_data', severity => 'high', signals => [] } if rand() < 0.5;
 	}
 	elsif (rand() < $service->{badness})
@@ -314,6 +337,7 @@ is($agreed, $steps, "the triggers and the model agree at each of $steps steps (s
 # What was gone through is the whole table.
 my %events = map { split /\|/ } split /\n/, ask('SELECT event, count(*) FROM smartbox.incident_events GROUP BY event;');
 cmp_ok($events{$_} // 0, '>', 0, "there was a $_") foreach qw(CREATE CONFIRM CONTINUE ESCALATE RECOVER REOPEN RESOLVE EXPIRE);
+cmp_ok($spared, '>', 0, 'incidents outlived a time without data that was longer than their separation');
 cmp_ok($kinds{$_} // 0, '>', 0, "there was a cycle: $_") foreach 'detected', 'quiet', 'no data', 'late', 'repeated';
 is(ask(q{SELECT string_agg(DISTINCT resolution_reason, ' ' ORDER BY resolution_reason) FROM smartbox.incidents;}),
 	'auto_stale resolved suspected_expired', 'incidents ended in every way');
