@@ -265,6 +265,7 @@ CREATE TABLE smartbox.training_runs (
     models_accepted integer CHECK (models_accepted >= 0),
     models_rejected integer CHECK (models_rejected >= 0),
     message text,
+    pid integer,
     PRIMARY KEY (service, run_id),
     CHECK ((status = 'running') = (finished_at IS NULL))
 );
@@ -281,6 +282,7 @@ COMMENT ON COLUMN smartbox.training_runs.samples IS 'samples that were read';
 COMMENT ON COLUMN smartbox.training_runs.models_accepted IS 'models that became active';
 COMMENT ON COLUMN smartbox.training_runs.models_rejected IS 'models that did not pass validation or had too few samples';
 COMMENT ON COLUMN smartbox.training_runs.message IS 'what went wrong, or what is worth knowing';
+COMMENT ON COLUMN smartbox.training_runs.pid IS 'the server process that trains or trained it';
 
 SELECT pg_catalog.pg_extension_config_dump('smartbox.services', '');
 SELECT pg_catalog.pg_extension_config_dump('smartbox.samples', '');

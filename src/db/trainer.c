@@ -16,15 +16,6 @@
 #include "pg/query.h"
 #include "pg/settings.h"
 
-static SbaQuery run_query = {
-	.text = "INSERT INTO smartbox.training_runs"
-	" (service, started_at, finished_at, status, samples, models_accepted, models_rejected)"
-	" VALUES ($1, $2, $3, 'succeeded', $4, $5, $6)",
-	.n_arguments = 6,
-	.argument_types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID},
-	.expected = SPI_OK_INSERT,
-};
-
 static const char *const status_names[] = {
 	[SBA_TRAINING_INSUFFICIENT] = "insufficient",
 	[SBA_TRAINING_REJECTED] = "rejected",
@@ -127,26 +118,11 @@ describe_samples(const SbaSampleSeries *series, const SbaPeriodMap *periods, int
 	model->coverage = Min(model->trained->n_rows / expected, 1.0);
 }
 
-static void
-record_run(const SbaService *service, TimestampTz started_at, size_t n_rows, int n_accepted, int n_rejected)
-{
-	Datum		arguments[6];
-
-	arguments[0] = CStringGetTextDatum(service->name);
-	arguments[1] = TimestampTzGetDatum(started_at);
-	arguments[2] = TimestampTzGetDatum(GetCurrentTimestamp());
-	arguments[3] = Int32GetDatum((int32) n_rows);
-	arguments[4] = Int32GetDatum(n_accepted);
-	arguments[5] = Int32GetDatum(n_rejected);
-	sba_query_run(&run_query, arguments, NULL, 0);
-}
-
 SbaTrainingReport *
 sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 				  const SbaService *service, TimestampTz since, TimestampTz until)
 {
-	SbaTrainingReport *reports = palloc0(sizeof(SbaTrainingReport) * periods->n_periods);
-	TimestampTz started_at = GetCurrentTimestamp();
+	SbaTrainingReport *report = palloc0(sizeof(SbaTrainingReport));
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly training",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
@@ -157,7 +133,6 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	SbaError	error;
 	instr_time	began;
 	instr_time	took;
-	int			n_by_outcome[3] = {0};
 	int			p;
 
 	sba_lock_training(service->name);
@@ -197,17 +172,17 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 		model.duration_ms = INSTR_TIME_GET_MILLISEC(took) / periods->n_periods;
 		model.card = model_card(metrics, service, result);
 		describe_samples(series, periods, p, &model);
-		reports[p].version = sba_store_model(&model);
-		reports[p].time_period = periods->name[p];
-		reports[p].status = model.status;
-		reports[p].samples = (int) result->n_rows;
+		report->period[p].version = sba_store_model(&model);
+		report->period[p].time_period = periods->name[p];
+		report->period[p].status = model.status;
+		report->period[p].samples = (int) result->n_rows;
 		if (result->reason[0] != '\0')
-			reports[p].reason = MemoryContextStrdup(caller, result->reason);
-		n_by_outcome[result->outcome]++;
+			report->period[p].reason = MemoryContextStrdup(caller, result->reason);
+		report->n_accepted += result->outcome == SBA_TRAINING_ACCEPTED;
+		report->n_rejected += result->outcome == SBA_TRAINING_REJECTED;
 	}
-	record_run(service, started_at, series->n_rows, n_by_outcome[SBA_TRAINING_ACCEPTED],
-			   n_by_outcome[SBA_TRAINING_REJECTED]);
+	report->n_samples = series->n_rows;
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
-	return reports;
+	return report;
 }

@@ -8,20 +8,26 @@
 #include "db/model_store.h"
 
 /* What became of one period, for the caller to show. */
-typedef struct SbaTrainingReport
+typedef struct SbaPeriodReport
 {
 	const char *time_period;
 	int			version;
 	const char *status;			/* as in smartbox.models */
 	int			samples;
 	const char *reason;			/* NULL when there is nothing to say */
+} SbaPeriodReport;
+
+typedef struct SbaTrainingReport
+{
+	size_t		n_samples;		/* that were read */
+	int			n_accepted;
+	int			n_rejected;
+	SbaPeriodReport period[SBA_MAX_PERIODS];	/* in the order of the map */
 } SbaTrainingReport;
 
 /*
  * Train the models of all periods from the service's samples with
- * since < ts <= until, store them and a row of smartbox.training_runs.
- * Returns an array of one report for each period of the map.  Inside
- * SPI_connect.
+ * since < ts <= until, and store them.  Inside SPI_connect.
  */
 extern SbaTrainingReport *sba_train_service(const SbaMetricCatalog *metrics,
 											const SbaPeriodMap *periods,

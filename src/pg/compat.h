@@ -42,4 +42,14 @@
 #define SBA_MAKE_RANGE(type, lower, upper, empty) make_range(type, lower, upper, empty)
 #endif
 
+/*
+ * From version 19 on, DROP DATABASE and the like end background workers that
+ * say they may be ended.
+ */
+#ifdef BGWORKER_INTERRUPTIBLE
+#define SBA_BGWORKER_INTERRUPTIBLE BGWORKER_INTERRUPTIBLE
+#else
+#define SBA_BGWORKER_INTERRUPTIBLE 0
+#endif
+
 #endif							/* SBA_PG_COMPAT_H */

@@ -15,6 +15,7 @@
 char	   *sba_environment = NULL;
 char	   *sba_extra_selector = NULL;
 int			sba_max_response_size_kb = 64 * 1024;
+int			sba_max_workers = 2;
 int			sba_model_cache_size_kb = 64 * 1024;
 int			sba_model_versions_kept = 5;
 char	   *sba_rate_window = NULL;
@@ -114,6 +115,11 @@ sba_define_settings(void)
 							"Larger ones are an error; range queries are cut so that they stay below.",
 							&sba_max_response_size_kb, 64 * 1024, 64, 1024 * 1024,
 							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.max_workers",
+							"Background workers that one statement may use, for example to train a fleet.",
+							"They are taken from max_worker_processes.  With 0, or when none is free, the session does the work itself.",
+							&sba_max_workers, 2, 0, 64,
+							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.model_cache_size",
 							"Memory that a session may use to keep models.",
 							NULL,

@@ -8,6 +8,7 @@
 extern char *sba_environment;	/* value regex of deployment_environment_name */
 extern char *sba_extra_selector;	/* further PromQL label matchers, or "" */
 extern int	sba_max_response_size_kb;
+extern int	sba_max_workers;
 extern int	sba_model_cache_size_kb;
 extern int	sba_model_versions_kept;
 extern char *sba_rate_window;	/* PromQL duration, "5m" */

@@ -11,7 +11,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
-#include "db/trainer.h"
+#include "db/catalog.h"
+#include "db/training_task.h"
 #include "pg/compat.h"
 #include "pg/query.h"
 #include "pg/result_set.h"
@@ -20,24 +21,13 @@
 
 SBA_FUNCTION(sba_train_models);
 
-static SbaQuery last_sample_query = {
-	.text = "SELECT pg_catalog.max(ts) FROM smartbox.samples WHERE service = $1",
-	.n_arguments = 1,
-	.argument_types = {TEXTOID},
-	.expected = SPI_OK_SELECT,
-};
-
-/* The lookback ends at the last sample: history may have been loaded by hand. */
-static TimestampTz
-last_sample(const SbaService *service)
+static bool
+is_positive(Interval *interval)
 {
-	Datum		argument = CStringGetTextDatum(service->name);
-	Datum		last;
-	bool		is_null;
+	Interval	zero = {0};
 
-	sba_query_run(&last_sample_query, &argument, NULL, 1);
-	last = sba_result_datum(0, 1, &is_null);
-	return is_null ? GetCurrentTimestamp() : DatumGetTimestampTz(last);
+	return DatumGetBool(DirectFunctionCall2(interval_gt, IntervalPGetDatum(interval),
+											IntervalPGetDatum(&zero)));
 }
 
 /*
@@ -48,54 +38,52 @@ Datum
 sba_train_models(PG_FUNCTION_ARGS)
 {
 	ArrayType  *names = sba_text_array_argument(fcinfo, 0);
+	SbaTrainingParameters parameters;
+	SbaTaskRequest request = {0};
+	SbaTaskResult *results;
 	SbaMetricCatalog *metrics;
-	SbaPeriodMap *periods;
 	SbaService *services;
-	Interval   *lookback;
+	const char **items;
 	int			n_services;
 	int			i;
-	int			p;
 
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("lookback must not be null")));
-	lookback = PG_GETARG_INTERVAL_P(1);
+	parameters.lookback = *PG_GETARG_INTERVAL_P(1);
+	if (!is_positive(&parameters.lookback))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lookback must be positive")));
+	PreventCommandIfReadOnly("train_models()");
 	sba_begin_rows(fcinfo);
 	SPI_connect();
 	metrics = sba_load_metrics();
-	periods = sba_load_periods();
 	services = sba_load_services(names, &n_services);
 	if (sba_has_source())
-		sba_backfill(metrics, services, n_services, lookback);
+		sba_backfill(metrics, services, n_services, &parameters.lookback);
 
+	items = palloc(sizeof(char *) * (n_services + 1));
+	for (i = 0; i < n_services; i++)
+		items[i] = services[i].name;
+	request.kind = &sba_training_task;
+	request.items = items;
+	request.n_items = n_services;
+	request.parameters = &parameters;
+	request.parameters_size = sizeof(parameters);
+	request.row_types = sba_training_columns;
+	request.n_columns = SBA_TRAINING_COLUMNS;
+	results = sba_run_tasks(&request);
 	for (i = 0; i < n_services; i++)
 	{
-		TimestampTz until = last_sample(&services[i]);
-		TimestampTz since = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-																	TimestampTzGetDatum(until),
-																	IntervalPGetDatum(lookback)));
-		SbaTrainingReport *reports;
+		ListCell   *cell;
 
-		CHECK_FOR_INTERRUPTS();
-		if (since >= until)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("lookback must be positive")));
-		reports = sba_train_service(metrics, periods, &services[i], since, until);
-		for (p = 0; p < periods->n_periods; p++)
+		foreach(cell, results[i].rows)
 		{
-			Datum		values[6];
-			bool		nulls[6] = {false};
+			SbaTaskRow *row = lfirst(cell);
 
-			values[0] = CStringGetTextDatum(services[i].name);
-			values[1] = CStringGetTextDatum(reports[p].time_period);
-			values[2] = Int32GetDatum(reports[p].version);
-			values[3] = CStringGetTextDatum(reports[p].status);
-			values[4] = Int32GetDatum(reports[p].samples);
-			nulls[5] = reports[p].reason == NULL;
-			values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(reports[p].reason);
-			sba_add_row(fcinfo, values, nulls);
+			sba_add_row(fcinfo, row->values, row->nulls);
 		}
 	}
 	SPI_finish();

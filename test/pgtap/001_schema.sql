@@ -31,7 +31,8 @@ SELECT set_eq(
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
     ARRAY['smartbox.active_incidents', 'smartbox.incident_timeline', 'smartbox.anomalies',
-          'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics'],
+          'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics',
+          'smartbox.training_progress'],
     'the views');
 SELECT is_empty($$ SELECT name FROM relation WHERE relkind = 'S' $$, 'no sequences');
 SELECT is_empty(

@@ -24,7 +24,8 @@ SELECT set_eq(
           'isolation_forest_score(bytea,double precision[])', 'isolation_forest_scores(bytea,double precision[])',
           'isolation_forest_contributions(bytea,double precision[])', 'isolation_forest_info(bytea)',
           'isolation_forest_trees(bytea)',
-          'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)'],
+          'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)',
+          'smartbox.process_runs(integer,timestamp with time zone)'],
     'PUBLIC may call pure functions');
 SELECT ok(NOT has_schema_privilege('smartbox_test_nobody', 'smartbox', 'CREATE'), 'nobody adds objects');
 

@@ -20,8 +20,11 @@ ok($exported{$_}, "$_ is exported") foreach @magic;
 my @functions = grep { !/^(?:Pg_magic_func|_PG_init)$/ } @symbols;
 is_deeply([ grep { !/^(?:pg_finfo_)?sba_/ } @functions ], [], 'all other exported names begin with sba_');
 
-# What is exported is what SQL can call: a function and its description.
-my @callable = grep { /^sba_/ } @functions;
+# What is exported is what SQL can call, a function and its description, and
+# where background workers begin.
+my @workers = grep { /^sba_\w+_worker_main$/ } @functions;
+my @callable = grep { /^sba_/ && !/_worker_main$/ } @functions;
+cmp_ok(scalar @workers, '>', 0, 'there are background workers');
 cmp_ok(scalar @callable, '>', 0, 'there are functions for SQL');
 is_deeply([ grep { !$exported{"pg_finfo_$_"} } @callable ], [], 'nothing is exported that SQL does not call');
 

@@ -1,0 +1,13 @@
+/*
+ * task_kinds.c
+ *	  What background workers can be asked to do.
+ */
+#include "postgres.h"
+
+#include "db/training_task.h"
+#include "pg/task_pool.h"
+
+const SbaTaskKind *const sba_task_kinds[] = {
+	&sba_training_task,
+	NULL,
+};
