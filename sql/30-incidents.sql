@@ -86,7 +86,11 @@ CREATE TABLE smartbox.incidents (
     missed_cycles integer NOT NULL DEFAULT 0 CHECK (missed_cycles >= 0),
     signals text[] NOT NULL DEFAULT '{}',
     description text NOT NULL DEFAULT '',
+    root_service text,
+    root_incident_id text,
     PRIMARY KEY (service, incident_id),
+    CONSTRAINT incidents_root_check
+        CHECK ((root_service IS NULL) = (root_incident_id IS NULL) AND root_service <> service),
     CONSTRAINT incidents_seen_check
         CHECK (first_seen <= last_seen AND last_seen <= last_evaluated),
     CONSTRAINT incidents_confirmed_check
@@ -122,6 +126,8 @@ COMMENT ON COLUMN smartbox.incidents.consecutive_detections IS 'of these, the la
 COMMENT ON COLUMN smartbox.incidents.missed_cycles IS 'quiet cycles in a row since';
 COMMENT ON COLUMN smartbox.incidents.signals IS 'all names and signals under which it was detected; a new name with one of these is the same fault';
 COMMENT ON COLUMN smartbox.incidents.description IS 'in words, of the last detection';
+COMMENT ON COLUMN smartbox.incidents.root_service IS 'the service whose incident is suspected to be behind this one, by smartbox.dependencies; NULL: none is';
+COMMENT ON COLUMN smartbox.incidents.root_incident_id IS 'that incident';
 
 CREATE TABLE smartbox.incident_events (
     service text NOT NULL,
@@ -188,6 +194,7 @@ BEGIN
     DELETE FROM smartbox.training_runs AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.models AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.calendar AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.dependencies AS t WHERE t.service = OLD.service;
     RETURN NULL;
 END
 $$;

@@ -484,6 +484,11 @@ BEGIN
             'occurrence_count', incident.occurrence_count,
             'first_seen', smartbox.iso_timestamp(incident.first_seen),
             'duration_minutes', smartbox.minutes_between(incident.first_seen, at));
+        IF incident.root_service IS NOT NULL THEN
+            metadata[n] := metadata[n] || jsonb_build_object('suspected_root_cause', jsonb_build_object(
+                'service', incident.root_service,
+                'incident_id', incident.root_incident_id));
+        END IF;
         elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
 
         IF escalated OR (action <> 'CONTINUE' AND incident.status = 'OPEN') THEN

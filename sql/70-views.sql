@@ -21,7 +21,9 @@ SELECT
     i.consecutive_detections,
     i.missed_cycles,
     i.signals,
-    i.description
+    i.description,
+    i.root_service,
+    i.root_incident_id
 FROM smartbox.incidents AS i
     JOIN smartbox.services AS s ON s.service = i.service
 WHERE i.status <> 'CLOSED';
@@ -46,6 +48,8 @@ COMMENT ON COLUMN smartbox.active_incidents.consecutive_detections IS 'of these,
 COMMENT ON COLUMN smartbox.active_incidents.missed_cycles IS 'quiet cycles in a row since';
 COMMENT ON COLUMN smartbox.active_incidents.signals IS 'all names and signals under which it was detected';
 COMMENT ON COLUMN smartbox.active_incidents.description IS 'in words, of the last detection';
+COMMENT ON COLUMN smartbox.active_incidents.root_service IS 'the service whose incident is suspected to be behind this one; NULL: none is';
+COMMENT ON COLUMN smartbox.active_incidents.root_incident_id IS 'that incident';
 
 CREATE VIEW smartbox.incident_timeline AS
 SELECT

@@ -14,6 +14,7 @@
 #include "db/detector.h"
 #include "db/model_store.h"
 #include "db/payload.h"
+#include "db/root_causes.h"
 #include "db/samples.h"
 #include "pg/query.h"
 #include "pg/settings.h"
@@ -414,8 +415,8 @@ column_array(Datum *values, bool *nulls, int n, Oid type, int length, bool by_va
 }
 
 /*
- * Record what is new, in one statement, and take the payloads as the triggers
- * completed them.
+ * Record what is new, in one statement, take the payloads as the triggers
+ * completed them, and look for what is behind the incidents that they moved.
  */
 static void
 record(const SbaService *services, Outcome *outcomes, int n_services)
@@ -423,8 +424,10 @@ record(const SbaService *services, Outcome *outcomes, int n_services)
 	int			n = 0;
 	Datum	   *columns[10];
 	bool	   *no_model = palloc(sizeof(bool) * n_services);
+	Datum	   *recorded = palloc(sizeof(Datum) * n_services);
 	Datum		arguments[10];
-	uint64		row;
+	int			n_recorded;
+	int			row;
 	int			i;
 	int			c;
 
@@ -464,13 +467,15 @@ record(const SbaService *services, Outcome *outcomes, int n_services)
 	sba_query_run(&record_query, arguments, NULL, 0);
 
 	/* services and returned rows are in the same order */
-	for (row = 0, i = 0; row < SPI_processed; row++, i++)
+	n_recorded = (int) SPI_processed;
+	for (row = 0, i = 0; row < n_recorded; row++, i++)
 	{
 		char	   *name = sba_result_text(row, 1);
 		bool		is_null;
 
 		while (strcmp(services[i].name, name) != 0)
 			i++;
+		recorded[row] = CStringGetTextDatum(name);
 		outcomes[i].payload = sba_result_datum(row, 2, &is_null);
 		outcomes[i].is_new = false;
 	}
@@ -479,6 +484,10 @@ record(const SbaService *services, Outcome *outcomes, int n_services)
 	for (i = 0; i < n_services; i++)
 		if (outcomes[i].is_new)
 			outcomes[i].payload = stored_payload(&services[i], outcomes[i].ts);
+
+	if (n_recorded > 0)
+		sba_write_root_causes(DatumGetArrayTypeP(column_array(recorded, NULL, n_recorded, TEXTOID, -1, false,
+															  TYPALIGN_INT)));
 }
 
 /*

@@ -56,6 +56,10 @@ INSERT INTO smartbox.training_runs (service, finished_at, status, samples, model
 SELECT service, now(), 'succeeded', 700, 4, 1, NULL FROM smartbox.services;
 INSERT INTO smartbox.training_runs (service) VALUES ('booking');
 
+-- Dependencies, in a circle and out of the fleet.
+INSERT INTO smartbox.dependencies VALUES ('booking', 'payment'), ('payment', 'booking'), ('payment', 'bank');
+INSERT INTO smartbox.dependencies VALUES ('mobile-api', 'booking', E'it''s "n\u00e9cessaire"');
+
 -- Incidents: x is resolved, reopened and CLOSED as stale, then SUSPECTED again; y OPEN and escalated; z CLOSED without ever being
 -- confirmed; w RECOVERING.
 INSERT INTO smartbox.detections (service, ts, is_anomaly, no_data, payload)
@@ -68,6 +72,7 @@ FROM (VALUES (0, '{x}'::text[]), (5, '{x,z}'), (10, '{x}'), (15, '{}'), (20, '{}
              (31, '{x,y}'), (32, '{x,y}'), (33, '{x,y}'), (60, '{}'), (61, '{y}'), (90, '{x,y,w}'), (91, '{w,y}'), (92, '{y}')) AS v(minute, names),
     smartbox.services
 ORDER BY service, minute;
+SELECT smartbox.assign_root_causes();
 END
 
 is($node->safe_psql('shop', q{
@@ -76,6 +81,7 @@ is($node->safe_psql('shop', q{
 	'x CLOSED auto_stale, z CLOSED suspected_expired, y OPEN , w RECOVERING , x SUSPECTED ',
 	'there are incidents in every state');
 cmp_ok($node->safe_psql('shop', 'SELECT count(*) FROM smartbox.alerts'), '>', 20, 'and alerts');
+cmp_ok($node->safe_psql('shop', 'SELECT count(*) FROM smartbox.incidents WHERE root_service IS NOT NULL'), '>', 2, 'and suspected root causes');
 
 # ---------------------------------------------------------------------------
 # Looking at a database
