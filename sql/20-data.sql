@@ -229,6 +229,7 @@ CREATE TABLE smartbox.models (
     duration_ms double precision CHECK (duration_ms >= 0),
     card jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(card) = 'object'),
     reason text,
+    rolled_back_at timestamptz,
     PRIMARY KEY (service, time_period, version),
     CHECK (NOT is_active OR (status = 'accepted' AND model IS NOT NULL))
 );
@@ -254,6 +255,7 @@ COMMENT ON COLUMN smartbox.models.feature_set IS 'identity of the features: a mo
 COMMENT ON COLUMN smartbox.models.duration_ms IS 'how long the training took, in ms';
 COMMENT ON COLUMN smartbox.models.card IS 'the model''s card: statistics, thresholds and what validation found';
 COMMENT ON COLUMN smartbox.models.reason IS 'why it was rejected or what is missing; NULL when there is nothing to say';
+COMMENT ON COLUMN smartbox.models.rolled_back_at IS 'when somebody went back from this version to an earlier one; a rollback does not come back to it';
 
 CREATE TABLE smartbox.training_runs (
     service text NOT NULL,

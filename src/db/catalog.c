@@ -102,6 +102,18 @@ sba_load_metrics(void)
 }
 
 static void
+look_up_time_zone(SbaService *service)
+{
+	service->time_zone = pg_tzset(service->time_zone_name);
+	if (service->time_zone == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time zone \"%s\" of service \"%s\" is not known",
+						service->time_zone_name, service->name),
+				 errhint("See the view pg_timezone_names.")));
+}
+
+static void
 read_services(SbaService *services)
 {
 	uint64		row;
@@ -115,13 +127,7 @@ read_services(SbaService *services)
 		service->time_zone_name = sba_result_text(row, 3);
 		if (service->time_zone_name == NULL)
 			service->time_zone_name = pstrdup(sba_time_zone);
-		service->time_zone = pg_tzset(service->time_zone_name);
-		if (service->time_zone == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("time zone \"%s\" of service \"%s\" is not known",
-							service->time_zone_name, service->name),
-					 errhint("See the view pg_timezone_names.")));
+		service->time_zone = NULL;
 		service->contamination = sba_result_float8(row, 5, 0);
 		service->false_alarms_per_week = sba_result_float8(row, 6, 1);
 	}
@@ -175,7 +181,7 @@ report_unknown_service(const char *name)
 }
 
 SbaService *
-sba_load_services(ArrayType *names, int *n_services)
+sba_list_services(ArrayType *names, int *n_services)
 {
 	SbaService *services;
 
@@ -215,6 +221,17 @@ sba_load_services(ArrayType *names, int *n_services)
 				report_unknown_service(name);
 		}
 	}
+	return services;
+}
+
+SbaService *
+sba_load_services(ArrayType *names, int *n_services)
+{
+	SbaService *services = sba_list_services(names, n_services);
+	int			i;
+
+	for (i = 0; i < *n_services; i++)
+		look_up_time_zone(&services[i]);
 	return services;
 }
 

@@ -49,7 +49,14 @@ extern SbaMetricCatalog *sba_load_metrics(void);
  */
 extern SbaService *sba_load_services(ArrayType *names, int *n_services);
 
-/* The same for one service. */
+/*
+ * The same without looking up time zones, for who works on one service after
+ * the other and does not want to stop at the first unknown one: time_zone is
+ * NULL.
+ */
+extern SbaService *sba_list_services(ArrayType *names, int *n_services);
+
+/* sba_load_services() for one service. */
 extern SbaService *sba_load_service(const char *name);
 
 /* Share of normal samples that may look like an anomaly, for this service. */

@@ -86,12 +86,56 @@ static SbaQuery insert_query = {
 	.expected = SPI_OK_INSERT_RETURNING,
 };
 
+/*
+ * What a rollback of the active version goes to: the newest accepted version
+ * before it that nobody has rolled back from, since a person found that one
+ * bad.
+ */
+#define PREVIOUS_VERSION \
+	"(SELECT pg_catalog.max(p.version) FROM smartbox.models p" \
+	" WHERE p.service = $1 AND p.time_period = $2 AND p.status = 'accepted' AND p.rolled_back_at IS NULL" \
+	" AND p.version < (SELECT a.version FROM smartbox.models a" \
+	" WHERE a.service = $1 AND a.time_period = $2 AND a.is_active))"
+
 static SbaQuery drop_old_query = {
 	.text = "DELETE FROM smartbox.models"
-	" WHERE service = $1 AND time_period = $2 AND version <= $3 AND NOT is_active",
+	" WHERE service = $1 AND time_period = $2 AND version <= $3 AND NOT is_active"
+	" AND version IS DISTINCT FROM " PREVIOUS_VERSION,
 	.n_arguments = 3,
 	.argument_types = {TEXTOID, TEXTOID, INT4OID},
 	.expected = SPI_OK_DELETE,
+};
+
+static SbaQuery lock_versions_query = {
+	.text = "SELECT FROM smartbox.models"
+	" WHERE service = $1 AND time_period = $2 ORDER BY version FOR NO KEY UPDATE",
+	.n_arguments = 2,
+	.argument_types = {TEXTOID, TEXTOID},
+	.expected = SPI_OK_SELECT,
+};
+
+static SbaQuery previous_version_query = {
+	.text = "SELECT a.version, " PREVIOUS_VERSION " FROM smartbox.models a"
+	" WHERE a.service = $1 AND a.time_period = $2 AND a.is_active",
+	.n_arguments = 2,
+	.argument_types = {TEXTOID, TEXTOID},
+	.expected = SPI_OK_SELECT,
+};
+
+static SbaQuery roll_back_query = {
+	.text = "UPDATE smartbox.models SET is_active = false, rolled_back_at = $3"
+	" WHERE service = $1 AND time_period = $2 AND is_active",
+	.n_arguments = 3,
+	.argument_types = {TEXTOID, TEXTOID, TIMESTAMPTZOID},
+	.expected = SPI_OK_UPDATE,
+};
+
+static SbaQuery activate_query = {
+	.text = "UPDATE smartbox.models SET is_active = true"
+	" WHERE service = $1 AND time_period = $2 AND version = $3",
+	.n_arguments = 3,
+	.argument_types = {TEXTOID, TEXTOID, INT4OID},
+	.expected = SPI_OK_UPDATE,
 };
 
 static void
@@ -271,4 +315,42 @@ sba_lock_training(const char *service)
 	Datum		argument = CStringGetTextDatum(service);
 
 	sba_query_run(&lock_query, &argument, NULL, 0);
+}
+
+int
+sba_roll_back_model(const char *service, const char *time_period)
+{
+	Datum		arguments[3];
+	int			active = 0;
+	int			previous = 0;
+
+	sba_lock_training(service);
+	arguments[0] = CStringGetTextDatum(service);
+	arguments[1] = CStringGetTextDatum(time_period);
+	sba_query_run(&lock_versions_query, arguments, NULL, 0);
+	sba_query_run(&previous_version_query, arguments, NULL, 1);
+	if (SPI_processed == 1)
+	{
+		active = sba_result_int4(0, 1, 0);
+		previous = sba_result_int4(0, 2, 0);
+	}
+	if (active == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("service \"%s\" has no active model for %s", service, time_period),
+				 errhint("Train one with train_models().")));
+	if (previous == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no accepted model of service \"%s\" for %s before version %d",
+						service, time_period, active),
+				 errdetail("Versions that were rejected or rolled back do not count."),
+				 errhint("The versions that are kept are in smartbox.models; smartbox_anomaly.model_versions_kept says how many.")));
+
+	/* in this order: never two are active */
+	arguments[2] = TimestampTzGetDatum(GetCurrentTimestamp());
+	sba_query_run(&roll_back_query, arguments, NULL, 0);
+	arguments[2] = Int32GetDatum(previous);
+	sba_query_run(&activate_query, arguments, NULL, 0);
+	return previous;
 }

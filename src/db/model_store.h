@@ -43,9 +43,16 @@ typedef struct SbaNewModel
 
 /*
  * Store a model as the next version, active when it was accepted, and drop
- * versions that are no longer kept.  Returns the version.  Inside SPI_connect.
+ * versions that are no longer kept; the active one and the one that a rollback
+ * goes to always are.  Returns the version.  Inside SPI_connect.
  */
 extern int	sba_store_model(const SbaNewModel *model);
+
+/*
+ * Make the accepted version before the active one active again, and return its
+ * number.  An error when there is none.  Inside SPI_connect.
+ */
+extern int	sba_roll_back_model(const char *service, const char *time_period);
 
 /* Keep other sessions from training the service until the transaction ends. */
 extern void sba_lock_training(const char *service);

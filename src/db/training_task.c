@@ -158,8 +158,6 @@ static void
 note_failure(SbaTask *task, const ErrorData * error)
 {
 	Datum		arguments[3];
-	Datum		values[SBA_TRAINING_COLUMNS] = {0};
-	bool		nulls[SBA_TRAINING_COLUMNS] = {false, true, true, false, true, false};
 
 	arguments[0] = CStringGetTextDatum(task->item);
 	arguments[1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -169,11 +167,6 @@ note_failure(SbaTask *task, const ErrorData * error)
 	if (SPI_processed == 0)
 		sba_query_run(&failed_at_once_query, arguments, NULL, 0);
 	SPI_finish();
-
-	values[0] = arguments[0];
-	values[3] = CStringGetTextDatum("failed");
-	values[5] = arguments[2];
-	sba_task_add_row(task, values, nulls);
 }
 
 const SbaTaskKind sba_training_task = {

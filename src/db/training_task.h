@@ -11,8 +11,7 @@
 
 /*
  * The item is the service, the parameters are an SbaTrainingParameters.  Gives
- * one row for each period, or one that says why the service could not be
- * trained: sba_training_columns.
+ * one row for each period: sba_training_columns.
  */
 extern const SbaTaskKind sba_training_task;
 

@@ -127,7 +127,7 @@ sba_define_settings(void)
 							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.model_versions_kept",
 							"How many versions of each model are kept.",
-							"The active one is kept whatever its age.",
+							"The active one is kept whatever its age, and so is the one that rollback_model() goes to.",
 							&sba_model_versions_kept, 5, 1, 1000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("smartbox_anomaly.rate_window",

@@ -172,8 +172,11 @@ work_here(const SbaTaskRequest *request, int item, TupleDesc row_type,
 		run_in_subtransaction(request->kind, &task, error);
 	if (error != NULL)
 		keep_failure(result, error);
-	foreach(cell, task.rows)
-		add_result_row(result, row_type, lfirst(cell));
+	else
+	{
+		foreach(cell, task.rows)
+			add_result_row(result, row_type, lfirst(cell));
+	}
 	MemoryContextDelete(task.memory);
 }
 
@@ -354,31 +357,34 @@ read_text(StringInfo message)
 }
 
 static void
-read_result(const TaskPool *pool, StringInfo message, bool failed)
+read_success(const TaskPool *pool, StringInfo message)
 {
 	int			item = (int) pq_getmsgint(message, 4);
-	SbaTaskResult *result = &pool->results[item];
-	ErrorData	error = {0};
-	int			n_rows;
+	int			n_rows = (int) pq_getmsgint(message, 4);
 
-	if (failed)
-	{
-		error.sqlerrcode = (int) pq_getmsgint(message, 4);
-		error.message = unconstify(char *, read_text(message));
-		error.detail = unconstify(char *, read_text(message));
-		error.hint = unconstify(char *, read_text(message));
-		keep_failure(result, &error);
-	}
-	n_rows = (int) pq_getmsgint(message, 4);
 	for (; n_rows > 0; n_rows--)
 	{
 		Size		size = pq_getmsgint(message, 4);
 		MinimalTuple row = palloc(size);
 
 		memcpy(row, pq_getmsgbytes(message, (int) size), size);
-		add_result_row(result, pool->row_type, row);
+		add_result_row(&pool->results[item], pool->row_type, row);
 		pfree(row);
 	}
+	pool->is_done[item] = true;
+}
+
+static void
+read_failure(const TaskPool *pool, StringInfo message)
+{
+	int			item = (int) pq_getmsgint(message, 4);
+	ErrorData	error = {0};
+
+	error.sqlerrcode = (int) pq_getmsgint(message, 4);
+	error.message = unconstify(char *, read_text(message));
+	error.detail = unconstify(char *, read_text(message));
+	error.hint = unconstify(char *, read_text(message));
+	keep_failure(&pool->results[item], &error);
 	pool->is_done[item] = true;
 }
 
@@ -407,10 +413,10 @@ read_worker(TaskPool *pool, PoolWorker *worker)
 	switch (pq_getmsgbyte(&message))
 	{
 		case SBA_TASK_SUCCEEDED:
-			read_result(pool, &message, false);
+			read_success(pool, &message);
 			break;
 		case SBA_TASK_FAILED:
-			read_result(pool, &message, true);
+			read_failure(pool, &message);
 			break;
 		case 'N':
 			pq_parse_errornotice(&message, &notice);

@@ -47,8 +47,8 @@ typedef struct SbaTask
 
 /*
  * What to do with an item.  run() raises an error when it fails; failed(), if
- * there is one, is called afterwards in a transaction of its own, to note it;
- * it may add rows.  Both are called inside a transaction with an active
+ * there is one, is called afterwards in a transaction of its own, to note it
+ * in tables; what it cannot note is lost.  Both are called inside a transaction with an active
  * snapshot, outside of SPI_connect, in the memory context task->memory.
  * parameters and items are copied byte by byte into other processes: nothing
  * in them may be a pointer.
@@ -100,7 +100,7 @@ typedef struct SbaTaskResult
 	const char *message;
 	const char *detail;			/* or NULL */
 	const char *hint;			/* or NULL */
-	List	   *rows;			/* of SbaTaskRow */
+	List	   *rows;			/* of SbaTaskRow; none when it failed */
 } SbaTaskResult;
 
 /*

@@ -110,13 +110,16 @@ send_result(const SbaTask *task, int item, const ErrorData * error)
 		append_text(&message, error->detail);
 		append_text(&message, error->hint);
 	}
-	pq_sendint32(&message, list_length(task->rows));
-	foreach(cell, task->rows)
+	else
 	{
-		MinimalTuple row = lfirst(cell);
+		pq_sendint32(&message, list_length(task->rows));
+		foreach(cell, task->rows)
+		{
+			MinimalTuple row = lfirst(cell);
 
-		pq_sendint32(&message, row->t_len);
-		appendBinaryStringInfo(&message, (char *) row, row->t_len);
+			pq_sendint32(&message, row->t_len);
+			appendBinaryStringInfo(&message, (char *) row, row->t_len);
+		}
 	}
 	pq_endmessage(&message);
 }

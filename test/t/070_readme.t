@@ -74,6 +74,11 @@ like($answers[1], qr/^booking\|.*\|5\|/m, 'five metrics of a service are collect
 like($answers[1], qr/^booking\|business_hours\|1\|accepted\|/m, 'its models are trained');
 like($answers[1], qr/"service": "search"/, 'its newest sample is judged');
 
+@answers = run_heading('Train a fleet');
+is($answers[0], '', 'all models are accepted') or diag($answers[0]);
+like($answers[1], qr/^succeeded\|2\|/, 'the view tells of two trainings');
+is($answers[2], '1', 'the first version is active again');
+
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_cron');
 run_heading('Run it on schedule');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM cron.job'), 2, 'two jobs are scheduled');
