@@ -83,6 +83,23 @@ extern SbaStatus sba_forest_fit(const double *rows, size_t n_rows,
 								uint8_t **bytes, size_t *length,
 								SbaError *error);
 
+/* Whether to give up; asked before each tree. */
+typedef struct SbaStopCheck
+{
+	bool		(*should_stop) (void *argument);
+	void	   *argument;
+} SbaStopCheck;
+
+/*
+ * The same, for fits that may take seconds.  When should_stop says so, the
+ * memory is freed, and SBA_CANCELLED is returned.
+ */
+extern SbaStatus sba_forest_fit_stoppable(const double *rows, size_t n_rows,
+										  const SbaForestParameters *parameters,
+										  const SbaStopCheck *stop,
+										  uint8_t **bytes, size_t *length,
+										  SbaError *error);
+
 /*
  * Check length bytes and describe them in *forest.  No allocation.
  * Errors: SBA_CORRUPT, SBA_UNSUPPORTED_VERSION.

@@ -472,11 +472,34 @@ prepare_shape(Grower *grower, const SbaForestParameters *parameters,
 	shape->key_shift = (shape->flags & SBA_FOREST_FLAG_WIDE) != 0 ? 0 : 8;
 }
 
-SbaStatus
-sba_forest_fit_form(const double *rows, size_t n_rows,
-					const SbaForestParameters *parameters,
-					uint16_t force_flags, uint16_t avoid_flags,
-					uint8_t **bytes, size_t *length, SbaError *error)
+static SbaStatus
+out_of_memory(SbaError *error)
+{
+	return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
+}
+
+static SbaStatus
+add_trees(Grower *grower, SbaForestWriter *writer, const SbaStopCheck *stop, SbaError *error)
+{
+	const SbaForestShape *shape = &grower->base.shape;
+	SbaStatus	status = SBA_OK;
+
+	for (uint32_t tree = 0; status == SBA_OK && tree < shape->n_trees; tree++)
+	{
+		if (stop != NULL && stop->should_stop(stop->argument))
+			return sba_fail(error, SBA_CANCELLED, "fitting was stopped before tree %u", tree);
+		sba_random_start(&grower->base.random, shape->seed, tree);
+		draw_sample(grower);
+		grower->kernel->grow(&grower->base);
+		status = sba_forest_writer_add(writer, &grower->base.tree, error);
+	}
+	return status;
+}
+
+static SbaStatus
+fit_forest(const double *rows, size_t n_rows, const SbaForestParameters *parameters,
+		   uint16_t force_flags, uint16_t avoid_flags, const SbaStopCheck *stop,
+		   uint8_t **bytes, size_t *length, SbaError *error)
 {
 	Grower	   *grower;
 	SbaForestWriter writer = {0};
@@ -486,7 +509,7 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 		return status;
 	grower = calloc(1, sizeof(Grower));
 	if (grower == NULL)
-		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
+		return out_of_memory(error);
 	grower->rows = rows;
 	grower->n_rows = (uint32_t) n_rows;
 	grower->kernel = sba_forest_kernel();
@@ -496,7 +519,7 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 	if (grower->permutation == NULL || grower->drawn == NULL || grower->chosen == NULL)
 	{
 		free_grower(grower);
-		return sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
+		return out_of_memory(error);
 	}
 	for (uint32_t i = 0; i < grower->n_rows; i++)
 		grower->permutation[i] = i;
@@ -507,14 +530,9 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 	if (allocate_grower(&grower->base))
 		status = sba_forest_writer_start(&writer, &grower->base.shape, error);
 	else
-		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory while fitting a forest");
-	for (uint32_t tree = 0; status == SBA_OK && tree < parameters->n_trees; tree++)
-	{
-		sba_random_start(&grower->base.random, parameters->seed, tree);
-		draw_sample(grower);
-		grower->kernel->grow(&grower->base);
-		status = sba_forest_writer_add(&writer, &grower->base.tree, error);
-	}
+		status = out_of_memory(error);
+	if (status == SBA_OK)
+		status = add_trees(grower, &writer, stop, error);
 	if (status == SBA_OK)
 		status = sba_forest_writer_finish(&writer, bytes, length, error);
 	sba_forest_writer_free(&writer);
@@ -523,9 +541,27 @@ sba_forest_fit_form(const double *rows, size_t n_rows,
 }
 
 SbaStatus
+sba_forest_fit_form(const double *rows, size_t n_rows,
+					const SbaForestParameters *parameters,
+					uint16_t force_flags, uint16_t avoid_flags,
+					uint8_t **bytes, size_t *length, SbaError *error)
+{
+	return fit_forest(rows, n_rows, parameters, force_flags, avoid_flags, NULL,
+					  bytes, length, error);
+}
+
+SbaStatus
 sba_forest_fit(const double *rows, size_t n_rows,
 			   const SbaForestParameters *parameters,
 			   uint8_t **bytes, size_t *length, SbaError *error)
 {
-	return sba_forest_fit_form(rows, n_rows, parameters, 0, 0, bytes, length, error);
+	return fit_forest(rows, n_rows, parameters, 0, 0, NULL, bytes, length, error);
+}
+
+SbaStatus
+sba_forest_fit_stoppable(const double *rows, size_t n_rows,
+						 const SbaForestParameters *parameters, const SbaStopCheck *stop,
+						 uint8_t **bytes, size_t *length, SbaError *error)
+{
+	return fit_forest(rows, n_rows, parameters, 0, 0, stop, bytes, length, error);
 }

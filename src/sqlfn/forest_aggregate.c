@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "core/forest_reservoir.h"
@@ -220,6 +221,35 @@ sba_forest_aggregate_deserialize(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(reservoir);
 }
 
+/* Whether CHECK_FOR_INTERRUPTS() would do anything. */
+static bool
+is_interrupted(void *argument)
+{
+	return INTERRUPTS_PENDING_CONDITION() && INTERRUPTS_CAN_BE_PROCESSED();
+}
+
+/*
+ * Fit the forest; *bytes is malloc'ed.  An interrupt ends the fit, so that the
+ * C library's memory is freed before an error may be raised.  Some interrupts
+ * raise none: then the fit begins again, from the same rows and seed.
+ */
+static void
+fit_forest(const SbaForestReservoir *reservoir, uint8_t **bytes, size_t *length)
+{
+	const SbaStopCheck stop = {is_interrupted, NULL};
+	SbaStatus	status;
+	SbaError	error;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		status = sba_forest_fit_stoppable(reservoir->rows, reservoir->n_rows, &reservoir->parameters,
+										  &stop, bytes, length, &error);
+	} while (status == SBA_CANCELLED);
+	if (status != SBA_OK)
+		sba_report_error(&error, "cannot fit an isolation forest");
+}
+
 /*
  * smartbox.isolation_forest_finish(internal) returns bytea
  */
@@ -230,15 +260,12 @@ sba_forest_aggregate_finish(PG_FUNCTION_ARGS)
 	bytea	   *result = NULL;
 	uint8_t    *bytes;
 	size_t		length;
-	SbaError	error;
 
 	(void) aggregate_memory(fcinfo);
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	reservoir = (SbaForestReservoir *) PG_GETARG_POINTER(0);
-	if (sba_forest_fit(reservoir->rows, reservoir->n_rows, &reservoir->parameters,
-					   &bytes, &length, &error) != SBA_OK)
-		sba_report_error(&error, "cannot fit an isolation forest");
+	fit_forest(reservoir, &bytes, &length);
 
 	/* An error must not leave the C library's memory behind. */
 	if (AllocSizeIsValid(VARHDRSZ + length))

@@ -302,3 +302,11 @@ SELECT isolation_forest_score(isolation_forest(ARRAY[amount, hour]), '{1,2}') > 
 RESET ROLE;
 DROP OWNED BY smartbox_test_stranger;
 DROP ROLE smartbox_test_stranger;
+
+-- a fit that takes many seconds ends when it is cancelled, not when it is done
+CREATE SEQUENCE fitted;
+SET statement_timeout = '1s';
+SELECT nextval('fitted'), length(isolation_forest(array_fill(i::float8, ARRAY[128]), 128, 65536))
+FROM generate_series(1, 65536) AS i;
+RESET statement_timeout;
+SELECT is_called AS was_fitted FROM fitted;

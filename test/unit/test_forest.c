@@ -364,6 +364,52 @@ test_fit_kernels(void)
 	}
 }
 
+/* Counts how often it was asked, and says yes the last time. */
+static bool
+stop_at_zero(void *argument)
+{
+	int		   *left = argument;
+
+	return (*left)-- == 0;
+}
+
+static void
+test_stop(void)
+{
+	static const uint32_t cases[][2] = {{5, 256}, {5, 400}, {1, 256}};
+	double	   *rows = make_rows(1000, 5, 8);
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		SbaForestParameters parameters = {cases[i][0], 20, cases[i][1], 6};
+		int			left;
+		SbaStopCheck stop = {stop_at_zero, &left};
+		SbaError	error = {SBA_OK, ""};
+		bool		stopped = true;
+		TestForest	test;
+		uint8_t    *bytes = NULL;
+		size_t		length = 0;
+
+		for (int asked = 0; asked < 20; asked++)
+		{
+			left = asked;
+			stopped &= sba_forest_fit_stoppable(rows, 1000, &parameters, &stop, &bytes, &length,
+												&error) == SBA_CANCELLED;
+			stopped &= error.status == SBA_CANCELLED && left == -1 && bytes == NULL;
+		}
+		ok(stopped, "a fit of %u features and %u rows stops when it is told, before every tree",
+		   cases[i][0], cases[i][1]);
+		left = 20;
+		ok(sba_forest_fit_stoppable(rows, 1000, &parameters, &stop, &bytes, &length, &error) == SBA_OK &&
+		   left == 0 && fit(&test, rows, 1000, cases[i][0], 20, cases[i][1], 6) &&
+		   length == test.length && memcmp(bytes, test.bytes, length) == 0,
+		   "one that is not stopped fits the same forest");
+		drop(&test);
+		free(bytes);
+	}
+	free(rows);
+}
+
 /* Every kernel, every number of features that might be special to one. */
 static void
 test_kernels(void)
@@ -479,6 +525,7 @@ main(void)
 	test_narrow_table();
 	test_fit_kernels();
 	test_kernels();
+	test_stop();
 	test_blocks();
 	test_determinism();
 	return done();
