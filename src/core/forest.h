@@ -130,7 +130,7 @@ extern bool sba_forest_contributions(const SbaForest *forest, const double *row,
 									 double *contributions);
 
 /*
- * The name of the code that scores on this processor: "portable", "bmi2",
+ * The name of the code that scores on this processor: "portable", "avx2",
  * "avx512".  All of them give the same bits.
  */
 extern const char *sba_forest_kernel_name(void);

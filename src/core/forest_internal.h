@@ -195,6 +195,10 @@ typedef struct SbaForestKernel
 } SbaForestKernel;
 
 extern const SbaForestKernel sba_forest_kernel_portable;
+extern void sba_forest_convert_portable(const SbaForestLayout *layout, uint32_t n_features,
+										const double *rows, uint32_t n_rows, int32_t *keys);
+extern void sba_forest_finish_portable(const uint32_t *sums, uint32_t n_rows, double offset,
+									   double factor, double *scores);
 extern void sba_forest_make_keys_portable(const SbaForestGrower *grower, const double *rows,
 										  uint32_t n_rows, int32_t *keys, bool *has_missing);
 extern void sba_forest_pick_rows_portable(SbaForestGrower *grower, const int32_t *keys,
@@ -207,6 +211,7 @@ extern uint32_t sba_forest_walk_bmi2(const SbaForestLayout *layout, uint32_t n_t
 									 const int32_t *keys);
 extern uint32_t sba_forest_walk_avx512(const SbaForestLayout *layout, uint32_t n_trees,
 									   const int32_t *keys);
+extern const SbaForestKernel sba_forest_kernel_avx2;
 extern const SbaForestKernel sba_forest_kernel_avx512;
 extern void sba_forest_make_keys_avx512(const SbaForestGrower *grower, const double *rows,
 										uint32_t n_rows, int32_t *keys, bool *has_missing);

@@ -10,9 +10,9 @@
 /* From one feature of a tile to the next. */
 #define TILE_ROW_SIZE ((uint32_t) (SBA_FOREST_LANES * sizeof(int32_t)))
 
-static void
-convert_portable(const SbaForestLayout *layout, uint32_t n_features,
-				 const double *rows, uint32_t n_rows, int32_t *keys)
+void
+sba_forest_convert_portable(const SbaForestLayout *layout, uint32_t n_features,
+							const double *rows, uint32_t n_rows, int32_t *keys)
 {
 	uint32_t	n_tiles = (n_rows + SBA_FOREST_LANES - 1) / SBA_FOREST_LANES;
 
@@ -95,9 +95,9 @@ add_tree_portable(const SbaForestLayout *layout, const SbaHeapTree *tree,
 				 layout->feature_mask);
 }
 
-static void
-finish_portable(const uint32_t *sums, uint32_t n_rows, double offset, double factor,
-				double *scores)
+void
+sba_forest_finish_portable(const uint32_t *sums, uint32_t n_rows, double offset, double factor,
+						   double *scores)
 {
 	for (uint32_t i = 0; i < n_rows; i++)
 		scores[i] = sba_exp2(offset + factor * sums[i]);
@@ -112,16 +112,9 @@ walk_portable(const SbaForestLayout *layout, uint32_t n_trees, const int32_t *ke
 }
 
 const SbaForestKernel sba_forest_kernel_portable = {
-	"portable", convert_portable, add_tree_portable, finish_portable, walk_portable,
+	"portable", sba_forest_convert_portable, add_tree_portable, sba_forest_finish_portable, walk_portable,
 	sba_forest_make_keys_portable, sba_forest_pick_rows_portable, sba_forest_grow_portable
 };
-
-#ifdef SBA_FOREST_X86
-static const SbaForestKernel kernel_bmi2 = {
-	"bmi2", convert_portable, add_tree_portable, finish_portable, sba_forest_walk_bmi2,
-	sba_forest_make_keys_portable, sba_forest_pick_rows_portable, sba_forest_grow_portable
-};
-#endif
 
 /* The choice of a test or a benchmark; NULL in any other life. */
 static const SbaForestKernel *forced_kernel;
@@ -136,9 +129,10 @@ find_kernel(const char *name)
 		__builtin_cpu_supports("bmi2") &&
 		(name == NULL || strcmp(name, sba_forest_kernel_avx512.name) == 0))
 		return &sba_forest_kernel_avx512;
-	if (__builtin_cpu_supports("popcnt") && __builtin_cpu_supports("bmi2") &&
-		(name == NULL || strcmp(name, kernel_bmi2.name) == 0))
-		return &kernel_bmi2;
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt") &&
+		__builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+		(name == NULL || strcmp(name, sba_forest_kernel_avx2.name) == 0))
+		return &sba_forest_kernel_avx2;
 #endif
 	if (name == NULL || strcmp(name, sba_forest_kernel_portable.name) == 0)
 		return &sba_forest_kernel_portable;

@@ -112,7 +112,7 @@ measure(Work *work, void (*run) (Work *work))
 int
 main(int argc, char **argv)
 {
-	static const char *const kernels[] = {"portable", "bmi2", "avx2", "avx512"};
+	static const char *const kernels[] = {"portable", "avx2", "avx512"};
 	Work		work = {0};
 	size_t		n_values;
 	double	   *rows;

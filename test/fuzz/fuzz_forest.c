@@ -122,7 +122,7 @@ look_into(const SbaForest *forest)
 static void
 use(const SbaForest *forest)
 {
-	static const char *const kernels[] = {"portable", "bmi2", "avx2", "avx512"};
+	static const char *const kernels[] = {"portable", "avx2", "avx512"};
 	double		scores[N_ROWS];
 
 	for (size_t k = 0; k < sizeof(kernels) / sizeof(kernels[0]); k++)

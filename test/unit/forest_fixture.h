@@ -22,7 +22,7 @@ typedef struct TestForest
 } TestForest;
 
 /* All ways of scoring; a processor need not have each. */
-static const char *const kernel_names[] = {"portable", "bmi2", "avx2", "avx512"};
+static const char *const kernel_names[] = {"portable", "avx2", "avx512"};
 #define N_KERNELS (sizeof(kernel_names) / sizeof(kernel_names[0]))
 
 /*
