@@ -220,6 +220,10 @@ extern void sba_forest_pick_rows_avx512(SbaForestGrower *grower, const int32_t *
 extern void sba_forest_grow_avx512(SbaForestGrower *grower);
 #endif
 
+/* Sum of path lengths of one row in all trees of an unfolded forest. */
+extern uint32_t sba_forest_walk_unfolded(const SbaForest *forest, const SbaForestLayout *layout,
+										 const int32_t *keys);
+
 /* Keys of one row; room for SBA_FOREST_MAX_FEATURES. */
 extern void sba_forest_row_keys(const SbaForest *forest, const SbaForestLayout *layout,
 								const double *row, int32_t *keys);

@@ -400,6 +400,8 @@ sba_forest_score_one(const SbaForest *forest, const double *row)
 		sum = table_sum(&layout, sba_load_u32(forest->bytes + SBA_FOREST_AT_ENTRIES), keys[0]);
 	else if ((layout.flags & SBA_FOREST_FLAG_LINKED) != 0)
 		sum = linked_sum(forest, &layout, keys);
+	else if (forest->unfolded != NULL)
+		sum = sba_forest_walk_unfolded(forest, &layout, keys);
 	else
 		sum = kernel->walk_packed(&layout, forest->n_trees, keys);
 	sba_forest_kernel_portable.finish(&sum, 1, offset, factor, &score);

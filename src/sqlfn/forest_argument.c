@@ -32,12 +32,16 @@
 #define MAX_KEPT_FORESTS 16
 #define MAX_KEPT_BYTES (32 * 1024 * 1024)
 
+/* Unfolding a forest takes as long as scoring about 50 points gains by it. */
+#define POINTS_BEFORE_UNFOLDING 64
+
 typedef struct KeptForest
 {
 	MemoryContext memory;		/* holds all of it */
 	struct varlena *argument;	/* as it came in */
 	Size		size;
 	SbaForest	forest;
+	int			n_points;		/* scored one by one, up to the limit above */
 } KeptForest;
 
 typedef struct ForestCache
@@ -141,10 +145,12 @@ read_forest(struct varlena *argument, KeptForest *kept)
 	MemoryContextSwitchTo(caller);
 	open_forest(bytes, &kept->forest);
 	kept->size = size + (bytes == kept->argument ? 0 : VARSIZE_ANY(bytes));
+	kept->n_points = 0;
 }
 
-const SbaForest *
-sba_forest_argument(FunctionCallInfo fcinfo, int number)
+/* The forest in argument number, checked and kept. */
+static KeptForest *
+keep_argument(FunctionCallInfo fcinfo, int number)
 {
 	FmgrInfo   *flinfo = fcinfo->flinfo;
 	struct varlena *argument = (struct varlena *) PG_GETARG_POINTER(number);
@@ -153,7 +159,7 @@ sba_forest_argument(FunctionCallInfo fcinfo, int number)
 	int			found;
 
 	if (cache->is_constant && cache->n_kept > 0)
-		return &cache->kept[0].forest;
+		return &cache->kept[0];
 	if (cache->transaction != GetCurrentTransactionStartTimestamp())
 	{
 		while (cache->n_kept > 0)
@@ -179,7 +185,34 @@ sba_forest_argument(FunctionCallInfo fcinfo, int number)
 		cache->bytes_kept += kept.size;
 	}
 	cache->last = found;
-	return &cache->kept[found].forest;
+	return &cache->kept[found];
+}
+
+const SbaForest *
+sba_forest_argument(FunctionCallInfo fcinfo, int number)
+{
+	return &keep_argument(fcinfo, number)->forest;
+}
+
+const SbaForest *
+sba_forest_argument_for_point(FunctionCallInfo fcinfo, int number)
+{
+	KeptForest *kept = keep_argument(fcinfo, number);
+
+	if (kept->n_points < POINTS_BEFORE_UNFOLDING &&
+		++kept->n_points == POINTS_BEFORE_UNFOLDING)
+	{
+		ForestCache *cache = fcinfo->flinfo->fn_extra;
+		Size		size = sba_forest_unfolded_size(&kept->forest);
+
+		if (size > 0 && cache->bytes_kept + size <= MAX_KEPT_BYTES)
+		{
+			sba_forest_unfold(&kept->forest, MemoryContextAlloc(kept->memory, size));
+			kept->size += size;
+			cache->bytes_kept += size;
+		}
+	}
+	return &kept->forest;
 }
 
 const double *

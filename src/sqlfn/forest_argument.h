@@ -17,6 +17,9 @@
  */
 extern const SbaForest *sba_forest_argument(FunctionCallInfo fcinfo, int number);
 
+/* The same for a single point; a forest of many points is unfolded. */
+extern const SbaForest *sba_forest_argument_for_point(FunctionCallInfo fcinfo, int number);
+
 /*
  * The values of an array, null as NaN: the array's own memory, or the buffer,
  * which must have room for all of them.

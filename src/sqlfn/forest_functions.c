@@ -47,7 +47,7 @@ enum
 Datum
 sba_isolation_forest_score(PG_FUNCTION_ARGS)
 {
-	const SbaForest *forest = sba_forest_argument(fcinfo, 0);
+	const SbaForest *forest = sba_forest_argument_for_point(fcinfo, 0);
 	double		buffer[SBA_FOREST_MAX_FEATURES];
 	const double *point = sba_point_of_forest(PG_GETARG_ARRAYTYPE_P(1), forest, buffer);
 

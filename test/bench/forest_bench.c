@@ -48,6 +48,7 @@ typedef struct Work
 	size_t		length;
 	SbaForest	forest;
 	size_t		next_row;
+	void	   *unfolded;
 } Work;
 
 static void
@@ -68,6 +69,13 @@ run_open(Work *work)
 
 	if (sba_forest_open(work->bytes, work->length, &work->forest, &error) != SBA_OK)
 		exit(1);
+}
+
+static void
+run_unfold(Work *work)
+{
+	run_open(work);
+	sba_forest_unfold(&work->forest, work->unfolded);
 }
 
 static void
@@ -117,6 +125,7 @@ main(int argc, char **argv)
 	size_t		n_values;
 	double	   *rows;
 	SbaRandom	random;
+	size_t		unfolded_size;
 	const char *best = sba_forest_kernel_name();
 
 	if (argc != 3)
@@ -152,8 +161,19 @@ main(int argc, char **argv)
 		printf("score, %s\tms\t%.3f\n", kernels[i], 1e3 * measure(&work, run_score));
 		printf("one row, %s\tus\t%.3f\n", kernels[i], 1e3 * measure(&work, run_score_one));
 	}
+	unfolded_size = sba_forest_unfolded_size(&work.forest);
+	if (unfolded_size > 0)
+	{
+		work.unfolded = malloc(unfolded_size);
+		if (work.unfolded == NULL)
+			return 1;
+		printf("open, unfolded\tus\t%.1f\n", 1e6 * measure(&work, run_unfold));
+		printf("one row, unfolded\tus\t%.3f\n", 1e3 * measure(&work, run_score_one));
+		printf("bytes, unfolded\tB\t%zu\n", unfolded_size);
+	}
 	printf("bytes\tB\t%zu\n", work.length);
 	printf("level\t\t%s\n", best);
+	free(work.unfolded);
 	free(work.bytes);
 	free(work.scores);
 	free(rows);

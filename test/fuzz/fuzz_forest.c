@@ -119,6 +119,27 @@ look_into(const SbaForest *forest)
 		abort();
 }
 
+/* The unfolded copy takes what it asks for, and gives the same scores. */
+static void
+check_unfolded(SbaForest forest, const double *scores)
+{
+	size_t		size = sba_forest_unfolded_size(&forest);
+	void	   *memory;
+
+	if (size == 0)
+		return;
+	memory = malloc(size);
+	if (memory == NULL)
+		abort();
+	sba_forest_unfold(&forest, memory);
+	for (size_t i = 0; i < N_ROWS; i++)
+	{
+		if (sba_forest_score_one(&forest, rows + i * forest.n_features) != scores[i])
+			abort();
+	}
+	free(memory);
+}
+
 static void
 use(const SbaForest *forest)
 {
@@ -141,6 +162,7 @@ use(const SbaForest *forest)
 		}
 	}
 	sba_forest_force_kernel(NULL);
+	check_unfolded(*forest, scores);
 	look_into(forest);
 }
 

@@ -11,8 +11,6 @@
 /* The table of path lengths is in units of 2^-26. */
 #define TABLE_UNITS 0x1p26
 
-
-
 /* Checksums of two fitted forests: the bytes must never change by accident. */
 #define GOLDEN_MULTIVARIATE UINT32_C(0xe67b160b)
 #define GOLDEN_UNIVARIATE UINT32_C(0x8ad7605f)
@@ -364,6 +362,56 @@ test_fit_kernels(void)
 	}
 }
 
+/* Whether an unfolded copy, in memory that ends where it ends, scores the same. */
+static bool
+score_unfolded(SbaForest forest, const double *rows, size_t n_rows, const double *scores)
+{
+	void	   *memory = malloc(sba_forest_unfolded_size(&forest));
+	bool		same = memory != NULL;
+
+	if (same)
+		sba_forest_unfold(&forest, memory);
+	for (size_t i = 0; same && i < n_rows; i++)
+		same = sba_forest_score_one(&forest, rows + i * forest.n_features) == scores[i];
+	same = same && forest.unfolded == memory;
+	free(memory);
+	return same;
+}
+
+/* Trees of every height, with few or many rows in their leaves. */
+static void
+test_unfolded(void)
+{
+	double	   *rows = make_rows(300, 3, 9);
+	double	   *scores = malloc(300 * sizeof(double));
+	TestForest	test;
+
+	for (uint32_t i = 0; i < 3 * 100; i++)
+		rows[i] = floor(rows[i]);
+	for (uint32_t sample_size = 2; sample_size <= 256; sample_size += 1 + sample_size / 3)
+	{
+		if (!ok(fit(&test, rows, 300, 3, sample_size / 2, sample_size, 4), "fit trees of %u rows", sample_size))
+			continue;
+		sba_forest_score(&test.forest, rows, 300, scores);
+		ok(score_unfolded(test.forest, rows, 300, scores), "they score the same unfolded");
+		drop(&test);
+	}
+	if (ok(fit(&test, rows, 1, 3, 10, 256, 4), "fit a single row"))
+	{
+		sba_forest_score(&test.forest, rows, 300, scores);
+		ok(score_unfolded(test.forest, rows, 300, scores), "trees without a split score the same unfolded");
+	}
+	drop(&test);
+	if (ok(fit(&test, rows, 300, 1, 10, 256, 4), "fit a table"))
+		is_uint(sba_forest_unfolded_size(&test.forest), 0, "a table has no unfolded copy");
+	drop(&test);
+	if (ok(fit(&test, rows, 300, 3, 10, 300, 4), "fit linked trees"))
+		is_uint(sba_forest_unfolded_size(&test.forest), 0, "linked trees have none");
+	drop(&test);
+	free(scores);
+	free(rows);
+}
+
 /* Counts how often it was asked, and says yes the last time. */
 static bool
 stop_at_zero(void *argument)
@@ -451,6 +499,7 @@ test_kernels(void)
 			}
 			sba_forest_force_kernel(NULL);
 			ok(same, "all kernels give the same bits, in batches of any size and one by one");
+			ok(score_unfolded(test.forest, rows, 700, scores), "... and so does the unfolded forest");
 			drop(&test);
 		}
 		free(scores);
@@ -525,6 +574,7 @@ main(void)
 	test_narrow_table();
 	test_fit_kernels();
 	test_kernels();
+	test_unfolded();
 	test_stop();
 	test_blocks();
 	test_determinism();
