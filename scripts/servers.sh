@@ -104,15 +104,16 @@ victoria_metrics_decided() {
     curl --silent --fail --max-time 2 --output /dev/null "$1/health" || ! kill -0 "$2" 2>/dev/null
 }
 
-# start_victoria_metrics DIR: writes DIR/victoria-metrics.url
+# start_victoria_metrics DIR [FLAG...]: writes DIR/victoria-metrics.url
 start_victoria_metrics() {
     local folder=$1 port pid attempt
+    shift
     for attempt in 1 2 3; do
         port=$(free_port)
         # Its own session, so that Ctrl-C reaches whoever started it and not the server.
         setsid victoria-metrics -storageDataPath="$folder/victoria-metrics" \
             -httpListenAddr="127.0.0.1:$port" -retentionPeriod=3 \
-            -search.latencyOffset=0s -loggerLevel=WARN \
+            -search.latencyOffset=0s -loggerLevel=WARN "$@" \
             >"$folder/victoria-metrics.log" 2>&1 </dev/null &
         pid=$!
         echo "$pid" >"$folder/victoria-metrics.pid"
@@ -121,6 +122,35 @@ start_victoria_metrics() {
             kill -0 "$pid" 2>/dev/null && return 0
         echo "VictoriaMetrics did not start on port $port (attempt $attempt):" >&2
         cat "$folder/victoria-metrics.log" >&2
+        kill -KILL "$pid" 2>/dev/null
+    done
+    return 1
+}
+
+# Does Prometheus answer, or has it ended?
+prometheus_decided() {
+    curl --silent --fail --max-time 2 --output /dev/null "$1/-/ready" || ! kill -0 "$2" 2>/dev/null
+}
+
+# start_prometheus DIR: with the blocks in DIR/prometheus, if there are any;
+# writes DIR/prometheus.url
+start_prometheus() {
+    local folder=$1 port pid attempt
+    mkdir -p "$folder/prometheus"
+    echo 'global: {}' >"$folder/prometheus.yml"
+    for attempt in 1 2 3; do
+        port=$(free_port)
+        setsid prometheus --config.file="$folder/prometheus.yml" \
+            --storage.tsdb.path="$folder/prometheus" --storage.tsdb.retention.time=90d \
+            --web.listen-address="127.0.0.1:$port" --log.level=warn \
+            >"$folder/prometheus.log" 2>&1 </dev/null &
+        pid=$!
+        echo "$pid" >"$folder/prometheus.pid"
+        echo "http://127.0.0.1:$port" >"$folder/prometheus.url"
+        poll_until 30 prometheus_decided "http://127.0.0.1:$port" "$pid" &&
+            kill -0 "$pid" 2>/dev/null && return 0
+        echo "Prometheus did not start on port $port (attempt $attempt):" >&2
+        cat "$folder/prometheus.log" >&2
         kill -KILL "$pid" 2>/dev/null
     done
     return 1

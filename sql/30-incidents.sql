@@ -192,6 +192,7 @@ BEGIN
     DELETE FROM smartbox.fingerprints AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.detections AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.training_runs AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.backfill_runs AS b WHERE b.service = OLD.service;
     DELETE FROM smartbox.models AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.calendar AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.dependencies AS t WHERE t.service = OLD.service;

@@ -5,8 +5,10 @@
  * All queries of a fetch are under way at once, and an answer's points go
  * straight from the JSON reader into the grid.  A range query that would
  * bring too large an answer, or more points than servers give, is cut by
- * services and by time into several requests; to the caller it stays one
- * query, which fails when one of its requests does.
+ * services and by time into several requests.  Where the answer turns out too
+ * large all the same, or the source has lower limits, the request is halved
+ * and sent again.  To the caller it stays one query, which fails when one of
+ * its requests does.
  */
 #include "postgres.h"
 
@@ -31,6 +33,12 @@
 
 /* VictoriaMetrics refuses queries of more than 16384 bytes. */
 #define MAX_MATCHER_BYTES	12000
+
+/*
+ * A query of which so many parts are all too much at the same time does not
+ * become acceptable by asking for less.
+ */
+#define HOPELESS_PARTS		32
 
 /* Services that have reported within this time exist. */
 #define SERVICES_LOOKBACK_S (24 * 60 * 60)
@@ -216,16 +224,201 @@ source_services(const SbaMetricGrid *grid)
 	return services;
 }
 
+/* ---------- asking for less ---------- */
+
+/*
+ * What servers say of a query that is well-formed but asks for too much:
+ * Prometheus of points and samples, VictoriaMetrics of its -search.max...
+ * limits, and those that are made of either.
+ */
+static bool
+says_too_much(const char *said)
+{
+	static const char *const complaints[] = {
+		"too many points", "maximum resolution", "too many samples", "-search.max",
+		"not enough memory", "timeseries exceeds", "exceeded the maximum", "exceeds the limit",
+		"response too large", NULL
+	};
+	int			i;
+
+	for (i = 0; complaints[i] != NULL; i++)
+	{
+		if (strstr(said, complaints[i]) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* Whether a request may be answered when it asks for less. */
+static bool
+asked_too_much(const SbaSourceRequest *request)
+{
+	const SbaHttpRequest *http = request->http;
+	const char *said;
+
+	/* with a message it was the headers that were too large */
+	if (http->outcome == SBA_HTTP_TOO_LARGE)
+		return http->message[0] == '\0';
+	if (http->outcome != SBA_HTTP_DONE)
+		return false;
+	if (http->status == 413)
+		return true;
+	if (http->status != 400 && http->status != 422)
+		return false;
+	said = request->reader == NULL ? NULL :
+		sba_prometheus_reader_server_error(request->reader);
+	return said != NULL && says_too_much(said);
+}
+
+/* Whether the complaint is about the points of a single series. */
+static bool
+asked_too_many_points(const SbaSourceRequest *request)
+{
+	const char *said = request->reader == NULL ? NULL :
+	sba_prometheus_reader_server_error(request->reader);
+
+	return said != NULL && (strstr(said, "points") != NULL || strstr(said, "resolution") != NULL);
+}
+
+/*
+ * Add the halves of a part to a list; none when it cannot be cut.  The
+ * services are cut first: a query over all of the time costs the source less
+ * than two over half of it.
+ */
+static List *
+add_halves(List *parts, const Part *whole, bool by_time)
+{
+	bool		cut_services = whole->n_services > 1 && !(by_time && whole->n_slots > 1);
+	Part	   *first = palloc(sizeof(Part));
+	Part	   *second;
+
+	*first = *whole;
+	first->only_these = true;
+	if (!cut_services && whole->n_slots == 1)
+		return whole->only_these ? parts : lappend(parts, first);
+	second = palloc(sizeof(Part));
+	*second = *first;
+	if (cut_services)
+	{
+		first->n_services = whole->n_services / 2;
+		second->first_service += first->n_services;
+		second->n_services -= first->n_services;
+	}
+	else
+	{
+		first->n_slots = whole->n_slots / 2;
+		second->first_slot += first->n_slots;
+		second->n_slots -= first->n_slots;
+	}
+	return lappend(lappend(parts, first), second);
+}
+
+/* ---------- one fetch ---------- */
+
+typedef struct Fetch
+{
+	SbaMetricGrid *grid;
+	SbaSourceService *services;
+	const char *url;
+	const char *host;
+	MemoryContext caller;		/* for reports of failures */
+	MemoryContext scratch;		/* for the parts */
+} Fetch;
+
+/* Make the requests for all parts, in the current memory context. */
+static SbaSourceBatch *
+make_batch(const Fetch *fetch, List *parts)
+{
+	SbaSourceBatch *batch = sba_source_batch_create(list_length(parts));
+	int			i;
+
+	for (i = 0; i < batch->n_requests; i++)
+	{
+		SbaSourceRequest *request = &batch->requests[i];
+		Part	   *part = list_nth(parts, i);
+
+		request->query = part->query;
+		request->expected = fetch->grid->n_slots == 1 ? SBA_RESULT_VECTOR : SBA_RESULT_MATRIX;
+		request->grid = fetch->grid;
+		request->services = fetch->services;
+		request->first_service = part->first_service;
+		request->n_services = part->n_services;
+		request->first_slot = part->first_slot;
+		request->n_slots = part->n_slots;
+		request->seen = palloc0(part->n_services * sizeof(bool));
+		batch->http[i].url = fetch->url;
+		batch->http[i].form = make_form(request, part->only_these);
+	}
+	return batch;
+}
+
+/* Whether one of the answers is for this query, and not too much. */
+static bool
+any_bearable(const SbaSourceBatch *batch, const SbaMetricQuery *query, int *n_parts)
+{
+	bool		found = false;
+	int			i;
+
+	*n_parts = 0;
+	for (i = 0; i < batch->n_requests; i++)
+	{
+		if (batch->requests[i].query != query)
+			continue;
+		(*n_parts)++;
+		found |= !asked_too_much(&batch->requests[i]);
+	}
+	return found;
+}
+
+/*
+ * Ask for all parts at once.  Returns the parts to ask for next: the halves of
+ * those that were too much.
+ */
+static List *
+fetch_parts(const Fetch *fetch, List *parts)
+{
+	MemoryContext round = AllocSetContextCreate(fetch->scratch, "smartbox_anomaly requests",
+												ALLOCSET_DEFAULT_SIZES);
+	SbaSourceBatch *batch;
+	List	   *next = NIL;
+	int			i;
+
+	MemoryContextSwitchTo(round);
+	batch = make_batch(fetch, parts);
+	sba_http_perform(batch->http, batch->n_requests, sba_source_before_retry);
+
+	for (i = 0; i < batch->n_requests; i++)
+	{
+		SbaSourceRequest *request = &batch->requests[i];
+		List	   *before = next;
+		int			n_before = list_length(next);
+		int			n_parts;
+
+		if (!request->query->failed && asked_too_much(request) &&
+			(any_bearable(batch, request->query, &n_parts) || n_parts < HOPELESS_PARTS))
+		{
+			MemoryContextSwitchTo(fetch->scratch);
+			next = add_halves(before, list_nth(parts, i), asked_too_many_points(request));
+		}
+		if (list_length(next) > n_before)
+			sba_source_forget_values(request);
+		else
+		{
+			MemoryContextSwitchTo(fetch->caller);
+			sba_source_judge(request, fetch->host);
+		}
+	}
+	MemoryContextSwitchTo(fetch->scratch);
+	MemoryContextDelete(round);
+	return next;
+}
+
 void
 sba_source_fetch(SbaMetricQuery *queries, int n_queries, SbaMetricGrid *grid, bool only_these)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext scratch;
-	SbaSourceService *services;
-	SbaSourceBatch *batch;
+	Fetch		fetch = {.grid = grid,.caller = CurrentMemoryContext};
+	SbaSourceRequest column = {.grid = grid,.n_services = grid->n_services,.n_slots = grid->n_slots};
 	List	   *parts;
-	char	   *host;
-	char	   *url;
 	int			i;
 
 	sba_require_endpoint();
@@ -234,41 +427,23 @@ sba_source_fetch(SbaMetricQuery *queries, int n_queries, SbaMetricGrid *grid, bo
 	if (n_queries == 0 || grid->n_services == 0 || grid->n_slots == 0)
 		return;
 
-	scratch = AllocSetContextCreate(caller, "smartbox_anomaly fetch", ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(scratch);
-	host = sba_endpoint_host();
-	url = sba_endpoint_url(grid->n_slots == 1 ? "/api/v1/query" : "/api/v1/query_range");
-	services = source_services(grid);
+	fetch.scratch = AllocSetContextCreate(fetch.caller, "smartbox_anomaly fetch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(fetch.scratch);
+	fetch.host = sba_endpoint_host();
+	fetch.url = sba_endpoint_url(grid->n_slots == 1 ? "/api/v1/query" : "/api/v1/query_range");
+	fetch.services = source_services(grid);
 	parts = plan_parts(queries, n_queries, grid, only_these);
-	batch = sba_source_batch_create(list_length(parts));
-	for (i = 0; i < batch->n_requests; i++)
-	{
-		SbaSourceRequest *request = &batch->requests[i];
-		Part	   *part = list_nth(parts, i);
+	while (parts != NIL)
+		parts = fetch_parts(&fetch, parts);
 
-		request->query = part->query;
-		request->expected = grid->n_slots == 1 ? SBA_RESULT_VECTOR : SBA_RESULT_MATRIX;
-		request->grid = grid;
-		request->services = services;
-		request->first_service = part->first_service;
-		request->n_services = part->n_services;
-		request->first_slot = part->first_slot;
-		request->n_slots = part->n_slots;
-		request->seen = palloc0(part->n_services * sizeof(bool));
-		batch->http[i].url = url;
-		batch->http[i].form = make_form(request, part->only_these);
-	}
-	sba_http_perform(batch->http, batch->n_requests, sba_source_before_retry);
-
-	MemoryContextSwitchTo(caller);
-	for (i = 0; i < batch->n_requests; i++)
-		sba_source_judge(&batch->requests[i], host);
-	for (i = 0; i < batch->n_requests; i++)
+	for (i = 0; i < n_queries; i++)
 	{
-		if (batch->requests[i].query->failed)
-			sba_source_forget_values(&batch->requests[i]);
+		column.query = &queries[i];
+		if (queries[i].failed)
+			sba_source_forget_values(&column);
 	}
-	MemoryContextDelete(scratch);
+	MemoryContextSwitchTo(fetch.caller);
+	MemoryContextDelete(fetch.scratch);
 }
 
 void

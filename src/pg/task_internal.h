@@ -55,8 +55,10 @@ typedef struct SbaTaskState
 	pg_atomic_uint32 current_item[SBA_MAX_TASK_WORKERS];	/* + 1; 0: none */
 } SbaTaskState;
 
-/* sba_task_commit() in a worker. */
+/* What the functions of similar names do in a worker. */
 extern void sba_task_commit_in_worker(SbaTask *task);
+extern void sba_task_leave_transaction_in_worker(SbaTask *task);
+extern void sba_task_enter_transaction_in_worker(SbaTask *task);
 
 extern TupleDesc sba_task_row_type(const Oid *types, int n_columns);
 

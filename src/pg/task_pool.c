@@ -97,6 +97,22 @@ sba_task_commit(SbaTask *task)
 	}
 }
 
+void
+sba_task_leave_transaction(SbaTask *task)
+{
+	if (task->in_worker)
+		sba_task_leave_transaction_in_worker(task);
+	else
+		sba_task_commit(task);
+}
+
+void
+sba_task_enter_transaction(SbaTask *task)
+{
+	if (task->in_worker)
+		sba_task_enter_transaction_in_worker(task);
+}
+
 /* Returns NULL, or why it failed; a cancel is an error of the caller. */
 static ErrorData *
 run_in_subtransaction(const SbaTaskKind *kind, SbaTask *task, const ErrorData * failure)

@@ -74,6 +74,14 @@ extern void sba_task_add_row(SbaTask *task, Datum *values, bool *nulls);
  */
 extern void sba_task_commit(SbaTask *task);
 
+/*
+ * The same for a while without a transaction, in which nothing that needs one
+ * may be done: other servers are waited for there.  (In the caller its
+ * transaction goes on.)
+ */
+extern void sba_task_leave_transaction(SbaTask *task);
+extern void sba_task_enter_transaction(SbaTask *task);
+
 typedef struct SbaTaskRequest
 {
 	const SbaTaskKind *kind;

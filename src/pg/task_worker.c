@@ -60,6 +60,38 @@ sba_task_commit_in_worker(SbaTask *task)
 	begin_transaction(task);
 }
 
+/*
+ * Texts are converted by functions of the catalog, so where the source's
+ * encoding is not the database's a transaction has to stay, without a snapshot.
+ */
+static bool
+needs_conversions(void)
+{
+	return GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
+}
+
+void
+sba_task_leave_transaction_in_worker(SbaTask *task)
+{
+	commit_transaction();
+	if (needs_conversions())
+	{
+		begin_transaction(task);
+		PopActiveSnapshot();
+		InvalidateCatalogSnapshot();
+	}
+	MemoryContextSwitchTo(task->memory);
+}
+
+void
+sba_task_enter_transaction_in_worker(SbaTask *task)
+{
+	if (needs_conversions())
+		PushActiveSnapshot(GetTransactionSnapshot());
+	else
+		begin_transaction(task);
+}
+
 /* Returns NULL, or why it failed. */
 static ErrorData *
 run_in_transaction(const SbaTaskKind *kind, SbaTask *task, const ErrorData * failure)

@@ -16,6 +16,7 @@
 #include "pg/query.h"
 #include "pg/result_set.h"
 #include "pg/settings.h"
+#include "sqlfn/backfill.h"
 #include "sqlfn/collector.h"
 
 SBA_FUNCTION(sba_collect_metrics);

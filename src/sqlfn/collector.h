@@ -1,6 +1,6 @@
 /*
  * collector.h
- *	  From the metric source into smartbox.samples.
+ *	  The current values from the metric source into smartbox.samples.
  */
 #ifndef SBA_SQLFN_COLLECTOR_H
 #define SBA_SQLFN_COLLECTOR_H
@@ -9,6 +9,7 @@
 
 #include "db/catalog.h"
 #include "db/samples.h"
+#include "net/metric_source.h"
 
 /* What one cycle brought for a service. */
 typedef struct SbaCollected
@@ -19,16 +20,6 @@ typedef struct SbaCollected
 	List	   *warnings;		/* of strings */
 } SbaCollected;
 
-/* What a backfill brought for a service. */
-typedef struct SbaBackfilled
-{
-	const char *service;
-	TimestampTz since;			/* span that was asked for; both 0: none */
-	TimestampTz until;
-	int64		n_samples;		/* stored, new or changed */
-	int64		n_gaps;			/* instants that the source has nothing for */
-} SbaBackfilled;
-
 /*
  * Fetch the current values of the services and store them.  Returns one entry
  * for each service.  When no query succeeds the first failure is raised at the
@@ -38,11 +29,14 @@ typedef struct SbaBackfilled
 extern SbaCollected *sba_collect(const SbaMetricCatalog *metrics, const SbaService *services,
 								 int n_services, bool only_these, int failure_level);
 
-/*
- * Fetch what smartbox.samples lacks of the time since then, and store it.
- * Returns one entry for each service.  Inside SPI_connect.
- */
-extern SbaBackfilled *sba_backfill(const SbaMetricCatalog *metrics, const SbaService *services,
-								   int n_services, Interval *lookback);
+/* Seconds since 1970, as the source counts, from and to timestamps. */
+extern TimestampTz sba_time_of_unix(int64 seconds);
+extern int64 sba_unix_of_time(TimestampTz ts);
+
+/* End of the last full interval, in seconds since 1970. */
+extern int64 sba_current_slot(void);
+
+/* The queries of all metrics, in the order of the catalog; palloc'ed. */
+extern SbaMetricQuery *sba_make_metric_queries(const SbaMetricCatalog *metrics);
 
 #endif							/* SBA_SQLFN_COLLECTOR_H */

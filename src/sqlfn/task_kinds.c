@@ -6,8 +6,10 @@
 
 #include "db/training_task.h"
 #include "pg/task_pool.h"
+#include "sqlfn/backfill.h"
 
 const SbaTaskKind *const sba_task_kinds[] = {
+	&sba_backfill_task,
 	&sba_training_task,
 	NULL,
 };

@@ -19,7 +19,7 @@
 #include "pg/query.h"
 #include "pg/result_set.h"
 #include "pg/settings.h"
-#include "sqlfn/collector.h"
+#include "sqlfn/backfill.h"
 
 SBA_FUNCTION(sba_train_models);
 SBA_FUNCTION(sba_rollback_model);

@@ -55,6 +55,9 @@ FROM smartbox.services, (VALUES (1, 'accepted'), (2, 'accepted'), (3, 'rejected'
 INSERT INTO smartbox.training_runs (service, finished_at, status, samples, models_accepted, models_rejected, message)
 SELECT service, now(), 'succeeded', 700, 4, 1, NULL FROM smartbox.services;
 INSERT INTO smartbox.training_runs (service) VALUES ('booking');
+INSERT INTO smartbox.backfill_runs (service, run_id, started_at, updated_at, span, pieces, pieces_done, samples, last_error, pid)
+SELECT service, '00000000-0000-4000-8000-000000000001', now(), now(), '(2024-01-01 00:00+00,2024-01-15 00:00+00]', 3, 1, 700, E'a\nb', 1
+FROM smartbox.services;
 
 -- Dependencies, in a circle and out of the fleet.
 INSERT INTO smartbox.dependencies VALUES ('booking', 'payment'), ('payment', 'booking'), ('payment', 'bank');
@@ -63,13 +66,13 @@ INSERT INTO smartbox.dependencies VALUES ('mobile-api', 'booking', E'it''s "n\u0
 -- Incidents: x is resolved, reopened and CLOSED as stale, then SUSPECTED again; y OPEN and escalated; z CLOSED without ever being
 -- confirmed; w RECOVERING.
 INSERT INTO smartbox.detections (service, ts, is_anomaly, no_data, payload)
-SELECT service, '2024-01-15 10:00+00'::timestamptz + minute * interval '1 min', names <> '{}', minute = 60,
+SELECT service, '2024-01-15 10:00+00'::timestamptz + minute * interval '1 min', names <> '{}', minute = 36,
     jsonb_build_object('current_metrics', '{"request_rate": 12.5}'::jsonb, 'anomalies',
         (SELECT coalesce(jsonb_agg(jsonb_build_object('name', split_part(name, '/', 1), 'score', -0.05 * minute,
              'description', E'\u00e9 \\n "q"', 'detection_signals', jsonb_build_array(name))), '[]')
          FROM unnest(names) AS name))
 FROM (VALUES (0, '{x}'::text[]), (5, '{x,z}'), (10, '{x}'), (15, '{}'), (20, '{}'), (25, '{}'), (30, '{x}'),
-             (31, '{x,y}'), (32, '{x,y}'), (33, '{x,y}'), (60, '{}'), (61, '{y}'), (90, '{x,y,w}'), (91, '{w,y}'), (92, '{y}')) AS v(minute, names),
+             (31, '{x,y}'), (32, '{x,y}'), (33, '{x,y}'), (36, '{}'), (61, '{y}'), (90, '{x,y,w}'), (91, '{w,y}'), (92, '{y}')) AS v(minute, names),
     smartbox.services
 ORDER BY service, minute;
 SELECT smartbox.assign_root_causes();

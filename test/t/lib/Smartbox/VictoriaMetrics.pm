@@ -1,7 +1,7 @@
 # A throw-away VictoriaMetrics on a free port of the loopback interface, in the
 # test's work directory.  Stopped when the object goes, and by test/run at last.
 #
-#   my $source = Smartbox::VictoriaMetrics->start;
+#   my $source = Smartbox::VictoriaMetrics->start('-search.maxSeries=10', ...);
 #   $source->generate('--end', $end, '--csv', $file);
 #   $source->url
 package Smartbox::VictoriaMetrics;
@@ -15,11 +15,11 @@ use Time::HiRes ();
 
 sub start
 {
-	my ($class) = @_;
+	my ($class, @flags) = @_;
 	my $folder = tempdir('vm.XXXXXX', DIR => $ENV{SMARTBOX_WORK});
 	my $self = bless { folder => $folder, owner => $$, http => HTTP::Tiny->new(timeout => 60) }, $class;
 
-	system('bash', '-c', '. scripts/servers.sh; start_victoria_metrics "$1"', '-', $folder) == 0
+	system('bash', '-c', '. scripts/servers.sh; start_victoria_metrics "$@"', '-', $folder, @flags) == 0
 	  or die "VictoriaMetrics does not start";
 	open my $file, '<', "$folder/victoria-metrics.url" or die $!;
 	chomp($self->{url} = <$file>);
