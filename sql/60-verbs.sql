@@ -78,6 +78,18 @@ AS 'MODULE_PATHNAME', 'sba_run_inference';
 COMMENT ON FUNCTION run_inference(text[], boolean) IS
     'detect_anomalies() for many services (NULL: all enabled ones) in one pass; verbose adds what each metric was expected to be, also where nothing is wrong';
 
+-- A cycle has asked the source already: a service without a fresh sample is
+-- one that the source has nothing for, or the source does not answer.
+CREATE FUNCTION smartbox.judge_samples() RETURNS SETOF jsonb
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'sba_judge_samples';
+
+COMMENT ON FUNCTION smartbox.judge_samples() IS
+    'run_inference() for all enabled services, from the samples that are there: nothing is fetched';
+
 -- A procedure that commits cannot have a search_path of its own: every name
 -- in it is qualified.
 CREATE PROCEDURE run_cycle()
@@ -89,13 +101,18 @@ BEGIN
     EXCEPTION
         WHEN object_not_in_prerequisite_state THEN
             NULL;               -- no source: what users insert is judged
-        WHEN connection_failure OR external_routine_exception OR data_exception THEN
+        -- What a source can make go wrong: no answer or a refusal, one that
+        -- cannot be read, is too large or of another kind, and a secret
+        -- that cannot be read.
+        WHEN connection_failure OR external_routine_exception OR data_exception
+            OR program_limit_exceeded OR cardinality_violation OR datatype_mismatch
+            OR config_file_error THEN
             RAISE WARNING USING
                 MESSAGE = pg_catalog.format('metrics were not collected: %s', SQLERRM),
                 ERRCODE = SQLSTATE;
     END;
     COMMIT;
-    PERFORM @extschema@.run_inference();
+    PERFORM smartbox.judge_samples();
     COMMIT;
 END
 $$;

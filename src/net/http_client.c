@@ -16,14 +16,18 @@
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "net/http_client.h"
 #include "net/http_pool.h"
+#include "pg/breaker_registry.h"
 #include "pg/settings.h"
 
 #define FIRST_BACKOFF_MS	100
 #define LONGEST_BACKOFF_MS	5000
+#define SHORTEST_ATTEMPT_MS 1000	/* what a last attempt is worth making for */
 #define STALL_MS			5000	/* silence in the middle of an answer */
+#define LEASE_MARGIN_MS		2000	/* of a probe, beside its timeout */
 #define MAX_HEADER_BYTES	65536
 #define MAX_ERROR_BODY		16384	/* of an answer that is no success */
 
@@ -38,6 +42,7 @@ typedef struct Transfer
 		TRANSFER_FINISHED
 	}			state;
 	double		not_before_ms;
+	double		deadline_ms;	/* of the last attempt; set by the first */
 	double		last_data_ms;	/* when something of the body last arrived */
 	size_t		header_bytes;
 	bool		too_large;
@@ -54,6 +59,14 @@ typedef struct Batch
 	int			n_running;
 	int			n_finished;
 	void		(*before_retry) (void *context);
+	SbaHttpAccess access;
+
+	/* for the circuit breaker */
+	SbaBreakerPolicy policy;
+	SbaBreakerPermit permit;
+	bool		admitted;		/* and the outcome is not reported yet */
+	int			n_answered;		/* requests that the server gave an answer to */
+	const char *failure;		/* why the first one without failed, or NULL */
 } Batch;
 
 /* Whether a batch is under way. */
@@ -113,24 +126,9 @@ on_write(char *data, size_t size, size_t n, void *context)
 
 /* ---------- one transfer ---------- */
 
-#define SET_OPTION(easy, option, value) \
-	do { \
-		CURLcode	set_option_code = curl_easy_setopt(easy, option, value); \
-		if (set_option_code != CURLE_OK) \
-			ereport(ERROR, \
-					(errcode(set_option_code == CURLE_OUT_OF_MEMORY ? \
-							 ERRCODE_OUT_OF_MEMORY : ERRCODE_INTERNAL_ERROR), \
-					 errmsg("could not set libcurl option %s: %s", #option, \
-							curl_easy_strerror(set_option_code)))); \
-	} while (0)
-
-/*
- * Set up the handle of a transfer.  Whatever libcurl would take from the
- * environment or from files (proxy, netrc, cookies) is off, and the answer
- * decides nothing about where the server connects to.
- */
+/* Set up the handle of a transfer. */
 static void
-prepare_transfer(Transfer *transfer)
+prepare_transfer(const Batch *batch, Transfer *transfer)
 {
 	SbaHttpRequest *request = transfer->request;
 	CURL	   *easy = curl_easy_init();
@@ -141,42 +139,32 @@ prepare_transfer(Transfer *transfer)
 				 errmsg("could not create an HTTP request")));
 	transfer->easy = easy;
 
-	SET_OPTION(easy, CURLOPT_PRIVATE, transfer);
-	SET_OPTION(easy, CURLOPT_URL, request->url);
+	SBA_SET_OPTION(easy, CURLOPT_PRIVATE, transfer);
+	SBA_SET_OPTION(easy, CURLOPT_URL, request->url);
 	if (request->form != NULL)
 	{
-		SET_OPTION(easy, CURLOPT_POSTFIELDS, request->form);
-		SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(request->form));
+		SBA_SET_OPTION(easy, CURLOPT_POSTFIELDS, request->form);
+		SBA_SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(request->form));
 	}
-	SET_OPTION(easy, CURLOPT_HTTPHEADER, sba_http_pool_headers());
-	SET_OPTION(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
-	SET_OPTION(easy, CURLOPT_USERAGENT, "smartbox_anomaly");
-	SET_OPTION(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
+	SBA_SET_OPTION(easy, CURLOPT_HTTPHEADER, sba_http_pool_headers());
+	SBA_SET_OPTION(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SBA_SET_OPTION(easy, CURLOPT_USERAGENT, "smartbox_anomaly");
+	SBA_SET_OPTION(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
 
-#if LIBCURL_VERSION_NUM >= 0x075500
-	SET_OPTION(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-	SET_OPTION(easy, CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
-	SET_OPTION(easy, CURLOPT_FOLLOWLOCATION, 0L);
-	SET_OPTION(easy, CURLOPT_PROXY, "");
-	SET_OPTION(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	SET_OPTION(easy, CURLOPT_SSL_VERIFYPEER, 1L);
-	SET_OPTION(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	sba_http_access_apply(&batch->access, easy);
 
-	SET_OPTION(easy, CURLOPT_NOSIGNAL, 1L);
+	SBA_SET_OPTION(easy, CURLOPT_NOSIGNAL, 1L);
 #if LIBCURL_VERSION_NUM >= 0x075700
 	/* a cancel does not wait for the thread that resolves the name */
-	SET_OPTION(easy, CURLOPT_QUICK_EXIT, 1L);
+	SBA_SET_OPTION(easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
-	SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) sba_vm_connect_timeout_ms);
-	SET_OPTION(easy, CURLOPT_TIMEOUT_MS, (long) sba_vm_timeout_ms);
+	SBA_SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) sba_vm_connect_timeout_ms);
 
-	SET_OPTION(easy, CURLOPT_ERRORBUFFER, transfer->curl_message);
-	SET_OPTION(easy, CURLOPT_HEADERFUNCTION, on_header);
-	SET_OPTION(easy, CURLOPT_HEADERDATA, transfer);
-	SET_OPTION(easy, CURLOPT_WRITEFUNCTION, on_write);
-	SET_OPTION(easy, CURLOPT_WRITEDATA, transfer);
+	SBA_SET_OPTION(easy, CURLOPT_ERRORBUFFER, transfer->curl_message);
+	SBA_SET_OPTION(easy, CURLOPT_HEADERFUNCTION, on_header);
+	SBA_SET_OPTION(easy, CURLOPT_HEADERDATA, transfer);
+	SBA_SET_OPTION(easy, CURLOPT_WRITEFUNCTION, on_write);
+	SBA_SET_OPTION(easy, CURLOPT_WRITEDATA, transfer);
 }
 
 /* Give a transfer's handle back to libcurl. */
@@ -199,9 +187,14 @@ static void
 start_transfer(Batch *batch, Transfer *transfer)
 {
 	SbaHttpRequest *request = transfer->request;
+	double		now = sba_now_ms();
 
 	if (transfer->easy == NULL)
-		prepare_transfer(transfer);
+		prepare_transfer(batch, transfer);
+	if (request->attempts == 0)
+		transfer->deadline_ms = now + Max(sba_vm_timeout_ms, sba_vm_total_timeout_ms);
+	SBA_SET_OPTION(transfer->easy, CURLOPT_TIMEOUT_MS,
+				   (long) Max(Min(sba_vm_timeout_ms, transfer->deadline_ms - now), 1));
 	request->status = 0;
 	request->body_bytes = 0;
 	request->attempts++;
@@ -215,37 +208,6 @@ start_transfer(Batch *batch, Transfer *transfer)
 	sba_http_pool_add(transfer->easy);
 	transfer->state = TRANSFER_RUNNING;
 	batch->n_running++;
-}
-
-/*
- * Keep libcurl's words about a failure, unless they quote the password that
- * the URL may carry.
- */
-static void
-keep_message(SbaHttpRequest *request, const char *words)
-{
-	const char *begin = strstr(request->url, "://");
-	const char *end;
-
-	if (begin != NULL)
-	{
-		begin += 3;
-		end = begin + strcspn(begin, "/?#");
-		while (end > begin && *end != '@')
-			end--;
-		if (end > begin)
-		{
-			char	   *userinfo = pnstrdup(begin, end - begin);
-			char	   *password = strchr(userinfo, ':');
-
-			if (strstr(words, userinfo) != NULL ||
-				(password != NULL && password[1] != '\0' &&
-				 strstr(words, password + 1) != NULL))
-				words = "the request failed";
-			pfree(userinfo);
-		}
-	}
-	strlcpy(request->message, words, sizeof(request->message));
 }
 
 /* Judge how a transfer ended. */
@@ -271,9 +233,22 @@ note_outcome(Transfer *transfer, CURLcode code)
 	{
 		request->outcome = code == CURLE_OPERATION_TIMEDOUT ?
 			SBA_HTTP_TIMEOUT : SBA_HTTP_FAILED;
-		keep_message(request, transfer->curl_message[0] != '\0' ?
-					 transfer->curl_message : curl_easy_strerror(code));
+		strlcpy(request->message, transfer->curl_message[0] != '\0' ?
+				transfer->curl_message : curl_easy_strerror(code),
+				sizeof(request->message));
 	}
+}
+
+/* Whether there was no answer for a reason that may be gone a moment later. */
+static bool
+is_unanswered(const SbaHttpRequest *request, CURLcode code)
+{
+	if (request->outcome == SBA_HTTP_TIMEOUT)
+		return true;
+	return request->outcome == SBA_HTTP_FAILED &&
+		(code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING ||
+		 code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+		 code == CURLE_PARTIAL_FILE);
 }
 
 /*
@@ -284,25 +259,43 @@ note_outcome(Transfer *transfer, CURLcode code)
 static bool
 worth_retrying(const SbaHttpRequest *request, CURLcode code)
 {
-	switch (request->outcome)
-	{
-		case SBA_HTTP_DONE:
-			return request->status == 500 || request->status == 502 ||
-				request->status == 503 || request->status == 504;
-		case SBA_HTTP_TIMEOUT:
-			return true;
-		case SBA_HTTP_FAILED:
-			return code == CURLE_COULDNT_CONNECT || code == CURLE_GOT_NOTHING ||
-				code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
-				code == CURLE_PARTIAL_FILE;
-		default:
-			return false;
-	}
+	if (request->outcome == SBA_HTTP_DONE)
+		return request->status == 500 || request->status == 502 ||
+			request->status == 503 || request->status == 504;
+	return is_unanswered(request, code);
 }
 
 /*
- * When a server did not answer one request in spite of all retries, do not
- * make the others of this call wait for it as long, one after the other.
+ * When a transfer that has just ended is sent again, or 0 when it is not: it
+ * has had its attempts, or the time is not enough for one more.
+ */
+static double
+time_of_retry(const Batch *batch, Transfer *transfer, CURLcode code)
+{
+	SbaHttpRequest *request = transfer->request;
+	double		shortest_ms = Min(SHORTEST_ATTEMPT_MS, sba_vm_timeout_ms / 2.0);
+	double		pause_ms = FIRST_BACKOFF_MS * pow(2, request->attempts - 1);
+	curl_off_t	retry_after_s = 0;
+	double		at_ms;
+
+	if (!worth_retrying(request, code) || request->attempts > sba_vm_max_retries ||
+		batch->permit.verdict == SBA_BREAKER_PROBE)
+		return 0;
+	/* the jitter keeps many clients of a server that recovers apart */
+	pause_ms = Min(pause_ms, LONGEST_BACKOFF_MS) *
+		(0.5 + pg_prng_double(&pg_global_prng_state));
+	if (request->outcome == SBA_HTTP_DONE)
+		curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+	at_ms = sba_now_ms() + Max(pause_ms, retry_after_s * 1000.0);
+	if (at_ms + shortest_ms <= transfer->deadline_ms)
+		return at_ms;
+	request->retry_after_s = retry_after_s;
+	return 0;
+}
+
+/*
+ * When a server gives no answer in spite of all retries, do not make the
+ * requests of this call that were not sent yet wait for it as long.
  */
 static void
 give_up_server(Batch *batch, const SbaHttpRequest *failed)
@@ -314,13 +307,53 @@ give_up_server(Batch *batch, const SbaHttpRequest *failed)
 		Transfer   *transfer = &batch->transfers[i];
 		SbaHttpRequest *request = transfer->request;
 
-		if (transfer->state != TRANSFER_WAITING || request->attempts > 0 ||
-			strcmp(request->url, failed->url) != 0)
+		if (transfer->state != TRANSFER_WAITING || request->attempts > 0)
 			continue;
+		request->status = failed->status;
 		request->outcome = failed->outcome;
 		strlcpy(request->message, failed->message, sizeof(request->message));
 		transfer->state = TRANSFER_FINISHED;
 		batch->n_finished++;
+	}
+}
+
+/* Report to the circuit breaker what came of the call; once. */
+static void
+settle(Batch *batch)
+{
+	SbaBreakerOutcome outcome = SBA_BREAKER_UNDECIDED;
+
+	if (!batch->admitted)
+		return;
+	batch->admitted = false;
+	if (batch->n_answered > 0)
+		outcome = SBA_BREAKER_ANSWERED;
+	else if (batch->failure != NULL)
+		outcome = SBA_BREAKER_FAILED;
+	sba_breaker_settle(batch->access.endpoint->address, &batch->policy, &batch->permit,
+					   outcome, batch->failure);
+}
+
+/* Note what the end of a request says of the server. */
+static void
+weigh_outcome(Batch *batch, const SbaHttpRequest *request, CURLcode code)
+{
+	bool		arrived = request->outcome != SBA_HTTP_FAILED && request->outcome != SBA_HTTP_TIMEOUT;
+	bool		probing = batch->permit.verdict == SBA_BREAKER_PROBE;
+
+	if (arrived && request->status < 500)
+		batch->n_answered++;
+	else if (batch->failure == NULL &&
+			 (arrived || is_unanswered(request, code) || code == CURLE_COULDNT_RESOLVE_HOST))
+		batch->failure = arrived ? psprintf("HTTP status %ld", request->status) :
+			pstrdup(request->message);
+	/* the others of a probe's call go the way of its first request */
+	if (batch->n_answered == 0 ? probing || !arrived : request->status == 0)
+		give_up_server(batch, request);
+	if (probing)
+	{
+		settle(batch);
+		batch->permit.verdict = SBA_BREAKER_GO;
 	}
 }
 
@@ -333,30 +366,18 @@ end_transfer(Batch *batch, Transfer *transfer, CURLcode code)
 	note_outcome(transfer, code);
 	sba_http_pool_remove(transfer->easy);
 	transfer->state = TRANSFER_WAITING;
-	if (request->attempts > sba_vm_max_retries || !worth_retrying(request, code))
-	{
-		release_transfer(transfer);
-		transfer->state = TRANSFER_FINISHED;
-	}
 	batch->n_running--;
-
-	if (transfer->state == TRANSFER_FINISHED)
+	transfer->not_before_ms = time_of_retry(batch, transfer, code);
+	if (transfer->not_before_ms > 0)
 	{
-		batch->n_finished++;
-		if (request->status == 0)
-			give_up_server(batch, request);
-	}
-	else
-	{
-		double		backoff_ms = FIRST_BACKOFF_MS * pow(2, request->attempts - 1);
-
-		/* the jitter keeps many clients of a server that recovers apart */
-		backoff_ms = Min(backoff_ms, LONGEST_BACKOFF_MS) *
-			(0.5 + pg_prng_double(&pg_global_prng_state));
-		transfer->not_before_ms = sba_now_ms() + backoff_ms;
 		if (batch->before_retry != NULL)
 			batch->before_retry(request->context);
+		return;
 	}
+	release_transfer(transfer);
+	transfer->state = TRANSFER_FINISHED;
+	batch->n_finished++;
+	weigh_outcome(batch, request, code);
 }
 
 /* ---------- the loop ---------- */
@@ -383,14 +404,22 @@ end_stalled(Batch *batch)
 	}
 }
 
+/* How many requests may be under way. */
+static int
+most_running(const Batch *batch)
+{
+	return batch->permit.verdict == SBA_BREAKER_PROBE ? 1 : SBA_MAX_CONNECTIONS;
+}
+
 /* Start what is due, as far as the number of connections allows. */
 static void
 start_due(Batch *batch)
 {
 	double		now = sba_now_ms();
+	int			most = most_running(batch);
 	int			i;
 
-	for (i = 0; i < batch->n_transfers && batch->n_running < SBA_MAX_CONNECTIONS; i++)
+	for (i = 0; i < batch->n_transfers && batch->n_running < most; i++)
 	{
 		Transfer   *transfer = &batch->transfers[i];
 
@@ -426,7 +455,7 @@ wait_for_something(const Batch *batch)
 	{
 		const Transfer *transfer = &batch->transfers[i];
 
-		if (transfer->state == TRANSFER_WAITING && batch->n_running < SBA_MAX_CONNECTIONS)
+		if (transfer->state == TRANSFER_WAITING && batch->n_running < most_running(batch))
 			until_ms = Min(until_ms, transfer->not_before_ms);
 		else if (transfer->state == TRANSFER_RUNNING && transfer->last_data_ms > 0)
 			until_ms = Min(until_ms, transfer->last_data_ms + STALL_MS);
@@ -448,7 +477,10 @@ run_batch(Batch *batch)
 	}
 }
 
-/* Free what is left of a batch: nothing after success, all after an error. */
+/*
+ * Free what is left of a batch: nothing after success, all after an error.
+ * A call that was cancelled says nothing of the server.
+ */
 static void
 release_batch(void *arg)
 {
@@ -457,28 +489,61 @@ release_batch(void *arg)
 
 	for (i = 0; i < batch->n_transfers; i++)
 		release_transfer(&batch->transfers[i]);
+	sba_http_access_close(&batch->access);
+	if (batch->admitted)
+	{
+		batch->admitted = false;
+		sba_breaker_settle(batch->access.endpoint->address, &batch->policy,
+						   &batch->permit, SBA_BREAKER_UNDECIDED, NULL);
+	}
 	busy = false;
 }
 
-void
-sba_http_perform(SbaHttpRequest *requests, int n_requests,
-				 void (*before_retry) (void *context))
+/* The report of a call that the circuit breaker refuses. */
+static void
+describe_refusal(const SbaHttpEndpoint *endpoint, const SbaBreakerPermit *permit,
+				 SbaProblem *problem)
 {
-	MemoryContext context;
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContextCallback *cleanup;
-	Batch	   *batch;
+	const char *until = timestamptz_to_str(permit->until_us);
+
+	problem->sqlstate = ERRCODE_CONNECTION_FAILURE;
+	if (permit->probe_under_way)
+		problem->message = psprintf("circuit breaker of \"%s\" is half-open: another session's probe is under way, for %s at most",
+									endpoint->host, until);
+	else
+		problem->message = psprintf("circuit breaker of \"%s\" is open until %s",
+									endpoint->host, until);
+	problem->detail = pstrdup("The server did not answer the calls before this one, so it is not asked now.");
+	problem->hint = pstrdup("See smartbox.circuit_breakers; when the server works again, reset_circuit_breaker() ends the wait.");
+}
+
+/*
+ * Whether a call may go out: its secrets can be read, and the circuit breaker
+ * lets it.
+ */
+static bool
+may_begin(Batch *batch, const SbaHttpEndpoint *endpoint, SbaProblem *problem)
+{
+	if (!sba_http_access_open(&batch->access, endpoint, problem))
+		return false;
+	batch->policy.failures = sba_circuit_breaker_failures;
+	batch->policy.open_us = (int64) sba_circuit_breaker_timeout_ms * 1000;
+	batch->policy.lease_us = ((int64) sba_vm_timeout_ms + LEASE_MARGIN_MS) * 1000;
+	batch->permit = sba_breaker_admit(endpoint->address, &batch->policy);
+	batch->admitted = batch->permit.verdict != SBA_BREAKER_REFUSED;
+	if (!batch->admitted)
+		describe_refusal(endpoint, &batch->permit, problem);
+	return batch->admitted;
+}
+
+/* A batch in the current memory context, whose end frees what it holds. */
+static Batch *
+make_batch(SbaHttpRequest *requests, int n_requests, void (*before_retry) (void *context))
+{
+	MemoryContextCallback *cleanup = palloc0(sizeof(MemoryContextCallback));
+	Batch	   *batch = palloc0(sizeof(Batch));
 	int			i;
 
-	if (n_requests == 0)
-		return;
-	if (busy)
-		elog(ERROR, "HTTP requests are already being performed");
-
-	context = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly HTTP requests",
-									ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(context);
-	batch = palloc0(sizeof(Batch));
 	batch->transfers = palloc_extended(mul_size(n_requests, sizeof(Transfer)),
 									   MCXT_ALLOC_ZERO | MCXT_ALLOC_HUGE);
 	batch->n_transfers = n_requests;
@@ -489,19 +554,57 @@ sba_http_perform(SbaHttpRequest *requests, int n_requests,
 		requests[i].status = 0;
 		requests[i].outcome = SBA_HTTP_FAILED;
 		requests[i].message[0] = '\0';
+		requests[i].problem = NULL;
 		requests[i].body_bytes = 0;
 		requests[i].attempts = 0;
+		requests[i].retry_after_s = 0;
 	}
-	cleanup = palloc0(sizeof(MemoryContextCallback));
 	cleanup->func = release_batch;
 	cleanup->arg = batch;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, cleanup);
+	busy = true;
+	return batch;
+}
+
+void
+sba_http_perform(const SbaHttpEndpoint *endpoint, SbaHttpRequest *requests,
+				 int n_requests, void (*before_retry) (void *context))
+{
+	MemoryContext context;
+	MemoryContext caller = CurrentMemoryContext;
+	SbaProblem *problem;
+	Batch	   *batch;
+	int			i;
+
+	if (n_requests == 0)
+		return;
+	if (busy)
+		elog(ERROR, "HTTP requests are already being performed");
+
+	problem = palloc0(sizeof(SbaProblem));
+	sba_http_pool_open();
+	context = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly HTTP requests",
+									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	batch = make_batch(requests, n_requests, before_retry);
+	MemoryContextSwitchTo(caller);
 
 	PG_TRY();
 	{
-		sba_http_pool_open();
-		busy = true;
-		MemoryContextRegisterResetCallback(context, cleanup);
-		run_batch(batch);
+		if (may_begin(batch, endpoint, problem))
+		{
+			MemoryContextSwitchTo(context);
+			run_batch(batch);
+			settle(batch);
+		}
+		else
+		{
+			for (i = 0; i < n_requests; i++)
+			{
+				requests[i].outcome = SBA_HTTP_REFUSED;
+				requests[i].problem = problem;
+			}
+		}
 	}
 	PG_FINALLY();
 	{

@@ -10,6 +10,7 @@
 #define SBA_NET_HTTP_CLIENT_H
 
 #include "core/status.h"
+#include "net/http_endpoint.h"
 
 typedef struct SbaHttpRequest
 {
@@ -34,26 +35,38 @@ typedef struct SbaHttpRequest
 		SBA_HTTP_FAILED,		/* no answer, or not all of it: see message */
 		SBA_HTTP_TIMEOUT,
 		SBA_HTTP_TOO_LARGE,
-		SBA_HTTP_STOPPED
+		SBA_HTTP_STOPPED,
+		SBA_HTTP_REFUSED		/* not sent at all: see problem */
 	}			outcome;
 	char		message[SBA_MESSAGE_SIZE];	/* libcurl's words; no secrets */
+	const SbaProblem *problem;	/* palloc'ed in the context of the call */
 	size_t		body_bytes;		/* decoded bytes handed to on_body */
 	int			attempts;
+	double		retry_after_s;	/* the server asks to wait longer than there
+								 * is time; else 0 */
 } SbaHttpRequest;
 
 /*
- * Perform all requests and return when each has an outcome.  Raises an error
- * only for cancel, shutdown and want of memory: a failing request is for the
- * caller to judge.  before_retry(context) is called before a request is sent
- * again so that the caller can forget what it had read; may be NULL.
+ * Perform all requests, which go to one endpoint, and return when each has an
+ * outcome.  Raises an error only for cancel, shutdown and want of memory: a
+ * failing request is for the caller to judge.  before_retry(context) is called
+ * before a request is sent again so that the caller can forget what it had
+ * read; may be NULL.
  *
- * Timeouts, retries and size limits come from the settings; the timeout is
- * for each attempt.  Sent again, after a growing pause, is what met status 500,
- * 502, 503 or 504, a timeout, or a connection that was refused or broke.  When
- * a URL has not answered at all in the end, requests to it that were not sent
- * yet fail with the same message.
+ * Timeouts, retries and size limits come from the settings; vm_timeout is for
+ * each attempt, vm_total_timeout for all attempts of a request.  Sent again,
+ * after a growing pause or the one that the server asks for, is what met status
+ * 500, 502, 503 or 504, a timeout, or a connection that was refused or broke.
+ * While not one request was answered, those that were not sent yet fail with
+ * the first that gets no answer.
+ *
+ * The call counts once with the endpoint's circuit breaker: as answered when
+ * any request was, as failed when the server did not answer or answered with
+ * nothing but 5xx.  While the breaker is open every request is refused; when it
+ * lets a probe out, the first request is sent alone and once.
  */
-extern void sba_http_perform(SbaHttpRequest *requests, int n_requests,
+extern void sba_http_perform(const SbaHttpEndpoint *endpoint,
+							 SbaHttpRequest *requests, int n_requests,
 							 void (*before_retry) (void *context));
 
 #endif							/* SBA_NET_HTTP_CLIENT_H */

@@ -319,8 +319,8 @@ typedef struct Fetch
 {
 	SbaMetricGrid *grid;
 	SbaSourceService *services;
+	const SbaHttpEndpoint *endpoint;
 	const char *url;
-	const char *host;
 	MemoryContext caller;		/* for reports of failures */
 	MemoryContext scratch;		/* for the parts */
 } Fetch;
@@ -385,7 +385,7 @@ fetch_parts(const Fetch *fetch, List *parts)
 
 	MemoryContextSwitchTo(round);
 	batch = make_batch(fetch, parts);
-	sba_http_perform(batch->http, batch->n_requests, sba_source_before_retry);
+	sba_http_perform(fetch->endpoint, batch->http, batch->n_requests, sba_source_before_retry);
 
 	for (i = 0; i < batch->n_requests; i++)
 	{
@@ -405,7 +405,7 @@ fetch_parts(const Fetch *fetch, List *parts)
 		else
 		{
 			MemoryContextSwitchTo(fetch->caller);
-			sba_source_judge(request, fetch->host);
+			sba_source_judge(request, fetch->endpoint->host);
 		}
 	}
 	MemoryContextSwitchTo(fetch->scratch);
@@ -429,8 +429,8 @@ sba_source_fetch(SbaMetricQuery *queries, int n_queries, SbaMetricGrid *grid, bo
 
 	fetch.scratch = AllocSetContextCreate(fetch.caller, "smartbox_anomaly fetch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(fetch.scratch);
-	fetch.host = sba_endpoint_host();
-	fetch.url = sba_endpoint_url(grid->n_slots == 1 ? "/api/v1/query" : "/api/v1/query_range");
+	fetch.endpoint = sba_source_endpoint();
+	fetch.url = sba_endpoint_url(fetch.endpoint, grid->n_slots == 1 ? "/api/v1/query" : "/api/v1/query_range");
 	fetch.services = source_services(grid);
 	parts = plan_parts(queries, n_queries, grid, only_these);
 	while (parts != NIL)
@@ -501,6 +501,7 @@ sba_source_services(int *n_services)
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext scratch;
 	SbaMetricQuery query = {0};
+	SbaHttpEndpoint *endpoint;
 	SbaSourceBatch *batch;
 	StringInfoData url;
 	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
@@ -514,17 +515,18 @@ sba_source_services(int *n_services)
 	batch->requests[0].query = &query;
 	batch->requests[0].expected = SBA_RESULT_STRINGS;
 
+	endpoint = sba_source_endpoint();
 	initStringInfo(&url);
 	appendStringInfo(&url, "%s/%s/values?match%%5B%%5D=",
-					 sba_endpoint_url("/api/v1/label"), sba_service_label);
+					 sba_endpoint_url(endpoint, "/api/v1/label"), sba_service_label);
 	sba_append_encoded(&url, sba_expand_query("{$selector}", NULL, 0));
 	appendStringInfo(&url, "&start=" INT64_FORMAT "&end=" INT64_FORMAT
 					 "&timeout=%dms&deny_partial_response=1",
 					 (int64) now - SERVICES_LOOKBACK_S, (int64) now, sba_vm_timeout_ms);
 	batch->http[0].url = url.data;
-	sba_http_perform(batch->http, 1, sba_source_before_retry);
+	sba_http_perform(endpoint, batch->http, 1, sba_source_before_retry);
 
-	sba_source_judge(&batch->requests[0], sba_endpoint_host());
+	sba_source_judge(&batch->requests[0], endpoint->host);
 	if (query.failed)
 		sba_source_report(&query, ERROR);
 

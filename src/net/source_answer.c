@@ -96,6 +96,11 @@ on_name(void *context, const char *name)
 	SbaSourceRequest *request = context;
 	size_t		length = strlen(name) + 1;
 
+	if (request->expected != SBA_RESULT_STRINGS)
+	{
+		request->wrong_type = true;
+		return false;
+	}
 	if (length > request->names_size - request->names_length)
 	{
 		size_t		size = 2 * request->names_size + length + 1024;
@@ -253,6 +258,14 @@ fail_query(SbaMetricQuery *query, int sqlstate, char *message, char *detail, con
 	query->hint = hint == NULL ? NULL : pstrdup(hint);
 }
 
+/* Note that a request was not sent. */
+static void
+fail_refusal(SbaMetricQuery *query, const SbaProblem *problem)
+{
+	fail_query(query, problem->sqlstate, pstrdup(problem->message),
+			   problem->detail == NULL ? NULL : pstrdup(problem->detail), problem->hint);
+}
+
 /*
  * A text of the source as it may be shown: the first line that says
  * something, without HTML tags and control characters, not too long.
@@ -313,10 +326,13 @@ fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
 		detail = psprintf("The server said: %s", line);
 	else if (http->attempts > 1)
 		detail = psprintf("Tried %d times.", http->attempts);
-	if (http->status >= 300 && http->status < 400)
+	if (http->retry_after_s > 0)
+		hint = psprintf("The server asks to wait for %.0f s, which is longer than smartbox_anomaly.vm_total_timeout allows.",
+						http->retry_after_s);
+	else if (http->status >= 300 && http->status < 400)
 		hint = "Redirects are not followed.  Set smartbox_anomaly.vm_endpoint to the address that the server redirects to.";
 	else if (http->status == 401 || http->status == 403)
-		hint = "The metric source asks for credentials, or does not accept the ones it got.";
+		hint = "The metric source asks for credentials, or does not accept the ones it got.  See smartbox_anomaly.vm_bearer_token_file, and smartbox_anomaly.vm_user with smartbox_anomaly.vm_password_file.";
 	else if (said == NULL && (http->status == 400 || http->status == 404))
 		hint = "Set smartbox_anomaly.vm_endpoint to the base address of the API, without \"/api/v1\".";
 	else if (http->status < 500 && request->query->metric != NULL)
@@ -353,7 +369,7 @@ fail_unanswered(SbaSourceRequest *request, const char *subject, const char *host
 		fail_query(request->query, ERRCODE_CONNECTION_FAILURE,
 				   psprintf("timed out while fetching %s from \"%s\"", subject, host),
 				   detail,
-				   "The time allowed is in smartbox_anomaly.vm_timeout and smartbox_anomaly.vm_connect_timeout.");
+				   "The time allowed is in smartbox_anomaly.vm_timeout, smartbox_anomaly.vm_total_timeout and smartbox_anomaly.vm_connect_timeout.");
 	else if (http->status != 0)
 		fail_query(request->query, ERRCODE_CONNECTION_FAILURE,
 				   psprintf("lost the connection while fetching %s from \"%s\"", subject, host),
@@ -455,7 +471,9 @@ sba_source_judge(SbaSourceRequest *request, const char *host)
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory"),
 				 errdetail("Failed while reading the answer for %s.", subject)));
-	if (http->outcome == SBA_HTTP_FAILED || http->outcome == SBA_HTTP_TIMEOUT)
+	if (http->outcome == SBA_HTTP_REFUSED)
+		fail_refusal(request->query, http->problem);
+	else if (http->outcome == SBA_HTTP_FAILED || http->outcome == SBA_HTTP_TIMEOUT)
 		fail_unanswered(request, subject, host);
 	else if (http->outcome == SBA_HTTP_TOO_LARGE)
 		fail_too_large(request, subject, host);

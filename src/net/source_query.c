@@ -23,31 +23,32 @@ sba_require_endpoint(void)
 				 errhint("Set smartbox_anomaly.vm_endpoint to the address of VictoriaMetrics, for example \"http://127.0.0.1:8428\".")));
 }
 
-char	   *
-sba_endpoint_host(void)
+SbaHttpEndpoint *
+sba_source_endpoint(void)
 {
-	const char *begin = strstr(sba_vm_endpoint, "://");
-	const char *end;
-	const char *c;
-
-	begin = begin == NULL ? sba_vm_endpoint : begin + 3;
-	end = begin + strcspn(begin, "/?#");
-	for (c = begin; c < end; c++)
-	{
-		if (*c == '@')
-			begin = c + 1;
-	}
-	return pnstrdup(begin, end - begin);
-}
-
-char	   *
-sba_endpoint_url(const char *path)
-{
+	SbaHttpEndpoint *endpoint = palloc(sizeof(SbaHttpEndpoint));
 	int			length = strlen(sba_vm_endpoint);
+	const char *host;
 
 	while (length > 0 && sba_vm_endpoint[length - 1] == '/')
 		length--;
-	return psprintf("%.*s%s", length, sba_vm_endpoint, path);
+	endpoint->address = pnstrdup(sba_vm_endpoint, length);
+	host = strstr(endpoint->address, "://") + 3;
+	endpoint->host = pnstrdup(host, strcspn(host, "/"));
+	endpoint->ca_file = sba_vm_ca_file;
+	endpoint->certificate_file = sba_vm_certificate_file;
+	endpoint->key_file = sba_vm_key_file;
+	endpoint->bearer_token_file = sba_vm_bearer_token_file;
+	endpoint->user = sba_vm_user;
+	endpoint->password_file = sba_vm_password_file;
+	endpoint->proxy = sba_vm_proxy;
+	return endpoint;
+}
+
+char	   *
+sba_endpoint_url(const SbaHttpEndpoint *endpoint, const char *path)
+{
+	return psprintf("%s%s", endpoint->address, path);
 }
 
 void

@@ -7,14 +7,16 @@
 
 #include "lib/stringinfo.h"
 
+#include "net/http_endpoint.h"
+
 /* Raise an error when no endpoint is configured. */
 extern void sba_require_endpoint(void);
 
-/* The endpoint's host and port for messages, without user and password. */
-extern char *sba_endpoint_host(void);
+/* The metric source as the settings describe it, palloc'ed. */
+extern SbaHttpEndpoint *sba_source_endpoint(void);
 
 /* The address of a part of the API. */
-extern char *sba_endpoint_url(const char *path);
+extern char *sba_endpoint_url(const SbaHttpEndpoint *endpoint, const char *path);
 
 /* Append a text as it has to be written in a URL or form, in UTF-8. */
 extern void sba_append_encoded(StringInfo form, const char *text);

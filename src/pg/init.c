@@ -7,6 +7,7 @@
 #include "fmgr.h"
 
 #include "pg/settings.h"
+#include "pg/shared_memory.h"
 
 #ifdef PG_MODULE_MAGIC_EXT
 PG_MODULE_MAGIC_EXT(.name = "smartbox_anomaly",.version = SBA_VERSION);
@@ -20,4 +21,5 @@ void
 _PG_init(void)
 {
 	sba_define_settings();
+	sba_request_shared_memory();
 }

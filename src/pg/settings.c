@@ -12,6 +12,8 @@
 
 #include "pg/settings.h"
 
+int			sba_circuit_breaker_failures = 5;
+int			sba_circuit_breaker_timeout_ms = 300 * 1000;
 char	   *sba_environment = NULL;
 char	   *sba_extra_selector = NULL;
 int			sba_max_response_size_kb = 64 * 1024;
@@ -22,10 +24,45 @@ char	   *sba_rate_window = NULL;
 int			sba_sample_interval_s = 300;
 char	   *sba_service_label = NULL;
 char	   *sba_time_zone = NULL;
+char	   *sba_vm_bearer_token_file = NULL;
+char	   *sba_vm_ca_file = NULL;
+char	   *sba_vm_certificate_file = NULL;
 int			sba_vm_connect_timeout_ms = 3000;
 char	   *sba_vm_endpoint = NULL;
+char	   *sba_vm_key_file = NULL;
 int			sba_vm_max_retries = 3;
+char	   *sba_vm_password_file = NULL;
+char	   *sba_vm_proxy = NULL;
 int			sba_vm_timeout_ms = 10000;
+int			sba_vm_total_timeout_ms = 20000;
+char	   *sba_vm_user = NULL;
+
+/*
+ * Check an address for what every address must not have.  One with a password
+ * is refused in words that do not repeat it, as the usual ones would.
+ */
+static bool
+check_address(const char *value, const char *setting, const char *hint)
+{
+	const char *host = strstr(value, "://");
+
+	host = host == NULL ? value : host + 3;
+	if (memchr(host, '@', strcspn(host, "/?#")) != NULL)
+	{
+		GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+		GUC_check_errmsg("the address in parameter \"%s\" must not contain a user name or password",
+						 setting);
+		GUC_check_errhint("%s", hint);
+		return false;
+	}
+	if (strpbrk(value, " \t\r\n?#") != NULL)
+	{
+		GUC_check_errdetail("The address must not contain white space, \"?\" or \"#\".");
+		GUC_check_errhint("Give the base address only, for example \"http://127.0.0.1:8428\".");
+		return false;
+	}
+	return true;
+}
 
 static bool
 check_vm_endpoint(char **newval, void **extra, GucSource source)
@@ -34,17 +71,53 @@ check_vm_endpoint(char **newval, void **extra, GucSource source)
 
 	if (value == NULL || value[0] == '\0')
 		return true;
-	if (pg_strncasecmp(value, "http://", 7) != 0 &&
-		pg_strncasecmp(value, "https://", 8) != 0)
-	{
-		GUC_check_errdetail("The endpoint must begin with \"http://\" or \"https://\".");
+	if (!check_address(value, "smartbox_anomaly.vm_endpoint",
+					   "Set smartbox_anomaly.vm_user, and smartbox_anomaly.vm_password_file to a file with the password."))
 		return false;
-	}
-	if (strpbrk(value, " \t\r\n?#") != NULL)
-	{
-		GUC_check_errdetail("The endpoint must not contain white space, \"?\" or \"#\".");
-		GUC_check_errhint("Give the base address only, for example \"http://127.0.0.1:8428\".");
+	if (pg_strncasecmp(value, "http://", 7) == 0 ||
+		pg_strncasecmp(value, "https://", 8) == 0)
+		return true;
+	GUC_check_errdetail("The endpoint must begin with \"http://\" or \"https://\".");
+	return false;
+}
+
+static bool
+check_vm_proxy(char **newval, void **extra, GucSource source)
+{
+	const char *value = *newval;
+
+	if (value == NULL || value[0] == '\0')
+		return true;
+	if (!check_address(value, "smartbox_anomaly.vm_proxy",
+					   "Proxies that ask for a password are not supported."))
 		return false;
+	if (pg_strncasecmp(value, "http://", 7) == 0 ||
+		pg_strncasecmp(value, "https://", 8) == 0 ||
+		pg_strncasecmp(value, "socks5h://", 10) == 0)
+		return true;
+	GUC_check_errdetail("The proxy must begin with \"http://\", \"https://\" or \"socks5h://\".");
+	return false;
+}
+
+/*
+ * In HTTP's basic authentication a colon ends the name.  What follows may be
+ * a password, so the message does not repeat it.
+ */
+static bool
+check_vm_user(char **newval, void **extra, GucSource source)
+{
+	const char *c;
+
+	for (c = *newval; c != NULL && *c != '\0'; c++)
+	{
+		if (*c == ':' || (unsigned char) *c < 0x20 || *c == 0x7F)
+		{
+			GUC_check_errcode(ERRCODE_INVALID_PARAMETER_VALUE);
+			GUC_check_errmsg("the name in parameter \"%s\" must not contain colons or control characters",
+							 "smartbox_anomaly.vm_user");
+			GUC_check_errhint("The password belongs into the file that smartbox_anomaly.vm_password_file names.");
+			return false;
+		}
 	}
 	return true;
 }
@@ -100,6 +173,16 @@ check_rate_window(char **newval, void **extra, GucSource source)
 void
 sba_define_settings(void)
 {
+	DefineCustomIntVariable("smartbox_anomaly.circuit_breaker_failures",
+							"After how many failed calls in a row an endpoint is left alone.",
+							NULL,
+							&sba_circuit_breaker_failures, 5, 1, 1000,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.circuit_breaker_timeout",
+							"For how long an endpoint is left alone before it is asked again.",
+							NULL,
+							&sba_circuit_breaker_timeout_ms, 300 * 1000, 100, 24 * 3600 * 1000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("smartbox_anomaly.environment",
 							   "Regular expression for the deployment environment that is watched.",
 							   "Matched against the label deployment_environment_name; empty matches every environment.",
@@ -150,6 +233,21 @@ sba_define_settings(void)
 							   "It decides which part of the week an instant belongs to.",
 							   &sba_time_zone, "UTC",
 							   PGC_USERSET, 0, check_time_zone, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_bearer_token_file",
+							   "File with the bearer token that is sent to the metric source.",
+							   "It is read for each call and must not be readable by others.",
+							   &sba_vm_bearer_token_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_ca_file",
+							   "File with the certificate authorities that the metric source's certificate is verified with.",
+							   "Empty means those of the system.",
+							   &sba_vm_ca_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_certificate_file",
+							   "File with the certificate that is shown to the metric source.",
+							   NULL,
+							   &sba_vm_certificate_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.vm_connect_timeout",
 							"Longest time to wait for a connection to the metric source.",
 							NULL,
@@ -160,16 +258,41 @@ sba_define_settings(void)
 							   "Empty means that the extension does not use the network.",
 							   &sba_vm_endpoint, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY, check_vm_endpoint, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_key_file",
+							   "File with the key of the certificate that is shown to the metric source.",
+							   "Empty means that the key is in the file of the certificate.  It must not be readable by others.",
+							   &sba_vm_key_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.vm_max_retries",
 							"How often a failed request to the metric source is sent again.",
 							NULL,
 							&sba_vm_max_retries, 3, 0, 10,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_password_file",
+							   "File with the password of the user that the metric source knows.",
+							   "It is read for each call and must not be readable by others.",
+							   &sba_vm_password_file, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_proxy",
+							   "Address of a proxy on the way to the metric source.",
+							   "Empty means none, whatever the server's environment says.",
+							   &sba_vm_proxy, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, check_vm_proxy, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.vm_timeout",
 							"Longest time to wait for an answer of the metric source.",
-							NULL,
+							"It holds for each attempt.",
 							&sba_vm_timeout_ms, 10000, 1, 600000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.vm_total_timeout",
+							"Longest time to wait for an answer of the metric source with all retries.",
+							"A first attempt may take smartbox_anomaly.vm_timeout in any case.",
+							&sba_vm_total_timeout_ms, 20000, 1, 3600000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.vm_user",
+							   "User that the metric source knows, for HTTP basic authentication.",
+							   NULL,
+							   &sba_vm_user, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, check_vm_user, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartbox_anomaly");
 }

@@ -5,6 +5,8 @@
 #ifndef SBA_PG_SETTINGS_H
 #define SBA_PG_SETTINGS_H
 
+extern int	sba_circuit_breaker_failures;
+extern int	sba_circuit_breaker_timeout_ms;
 extern char *sba_environment;	/* value regex of deployment_environment_name */
 extern char *sba_extra_selector;	/* further PromQL label matchers, or "" */
 extern int	sba_max_response_size_kb;
@@ -15,10 +17,18 @@ extern char *sba_rate_window;	/* PromQL duration, "5m" */
 extern int	sba_sample_interval_s;
 extern char *sba_service_label;
 extern char *sba_time_zone;
+extern char *sba_vm_bearer_token_file;
+extern char *sba_vm_ca_file;
+extern char *sba_vm_certificate_file;
 extern int	sba_vm_connect_timeout_ms;
 extern char *sba_vm_endpoint;	/* "" means: no network */
+extern char *sba_vm_key_file;
 extern int	sba_vm_max_retries;
+extern char *sba_vm_password_file;
+extern char *sba_vm_proxy;
 extern int	sba_vm_timeout_ms;
+extern int	sba_vm_total_timeout_ms;
+extern char *sba_vm_user;
 
 extern void sba_define_settings(void);
 

@@ -1,6 +1,6 @@
 /*
  * detection_functions.c
- *	  detect_anomalies() and run_inference().
+ *	  detect_anomalies(), run_inference() and what a cycle calls.
  */
 #include "postgres.h"
 
@@ -16,6 +16,7 @@
 #include "sqlfn/collector.h"
 
 SBA_FUNCTION(sba_detect_anomalies);
+SBA_FUNCTION(sba_judge_samples);
 SBA_FUNCTION(sba_run_inference);
 
 /*
@@ -72,14 +73,10 @@ sba_detect_anomalies(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result);
 }
 
-/*
- * run_inference(services text[], verbose boolean) returns setof jsonb
- */
-Datum
-sba_run_inference(PG_FUNCTION_ARGS)
+/* Judge many services, and return a row for each. */
+static void
+return_inference(FunctionCallInfo fcinfo, ArrayType *names, bool fetch, bool verbose)
 {
-	ArrayType  *names = sba_text_array_argument(fcinfo, 0);
-	bool		verbose = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
 	SbaMetricCatalog *metrics;
 	SbaPeriodMap *periods;
 	SbaService *services;
@@ -92,7 +89,8 @@ sba_run_inference(PG_FUNCTION_ARGS)
 	metrics = sba_load_metrics();
 	periods = sba_load_periods();
 	services = sba_load_services(names, &n_services);
-	fetch_if_stale(metrics, services, n_services, names != NULL);
+	if (fetch)
+		fetch_if_stale(metrics, services, n_services, names != NULL);
 	payloads = sba_detect(metrics, periods, services, n_services, 0, verbose);
 	for (i = 0; i < n_services; i++)
 	{
@@ -101,5 +99,25 @@ sba_run_inference(PG_FUNCTION_ARGS)
 		sba_add_row(fcinfo, &payloads[i], &is_null);
 	}
 	SPI_finish();
+}
+
+/*
+ * run_inference(services text[], verbose boolean) returns setof jsonb
+ */
+Datum
+sba_run_inference(PG_FUNCTION_ARGS)
+{
+	return_inference(fcinfo, sba_text_array_argument(fcinfo, 0), true,
+					 !PG_ARGISNULL(1) && PG_GETARG_BOOL(1));
+	PG_RETURN_NULL();
+}
+
+/*
+ * smartbox.judge_samples() returns setof jsonb
+ */
+Datum
+sba_judge_samples(PG_FUNCTION_ARGS)
+{
+	return_inference(fcinfo, NULL, false, false);
 	PG_RETURN_NULL();
 }

@@ -2,7 +2,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(15);
+SELECT plan(19);
 
 CREATE ROLE smartbox_test_nobody;
 
@@ -25,8 +25,9 @@ SELECT set_eq(
           'isolation_forest_contributions(bytea,double precision[])', 'isolation_forest_info(bytea)',
           'isolation_forest_trees(bytea)',
           'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)',
-          'smartbox.process_runs(integer,timestamp with time zone)'],
-    'PUBLIC may call pure functions');
+          'smartbox.process_runs(integer,timestamp with time zone)',
+          'smartbox.circuit_breaker_states()'],
+    'PUBLIC may call pure functions, and one that looks at the caller''s privileges itself');
 SELECT ok(NOT has_schema_privilege('smartbox_test_nobody', 'smartbox', 'CREATE'), 'nobody adds objects');
 
 INSERT INTO smartbox.services (service) VALUES ('booking');
@@ -40,6 +41,9 @@ SELECT throws_ok($$ SELECT FROM smartbox.services $$, '42501', NULL, 'not read a
 SELECT throws_ok($$ INSERT INTO smartbox.samples VALUES ('booking', now(), '{1}') $$, '42501', NULL, 'not write a sample');
 SELECT throws_ok($$ SELECT FROM smartbox.active_incidents $$, '42501', NULL, 'not see an incident');
 SELECT throws_ok($$ SELECT smartbox.guess_category('x') $$, '42501', NULL, 'not call the rest');
+SELECT throws_ok($$ SELECT FROM smartbox.circuit_breaker_states() $$, '42501', 'permission denied for view circuit_breakers',
+    'not see the endpoints');
+SELECT throws_ok($$ SELECT reset_circuit_breaker() $$, '42501', NULL, 'not close a circuit breaker');
 RESET ROLE;
 
 -- Reading takes SELECT and nothing else, through the views too.
@@ -49,6 +53,8 @@ SELECT is((SELECT count(*) FROM smartbox.active_incidents), 1::bigint, 'a reader
 SELECT is((SELECT count(*) FROM smartbox.incident_timeline), 1::bigint, 'events');
 SELECT is((SELECT count(*) FROM smartbox.anomalies), 1::bigint, 'anomalies');
 SELECT is((SELECT count(*) FROM smartbox.model_status), 5::bigint, 'and what the models are like');
+SELECT is((SELECT count(*) FROM smartbox.circuit_breakers), 0::bigint, 'the circuit breakers');
+SELECT is((SELECT count(*) FROM smartbox.circuit_breaker_events), 0::bigint, 'and their history');
 SELECT throws_ok($$ UPDATE smartbox.incidents SET description = '' $$, '42501', NULL, 'and changes nothing');
 RESET ROLE;
 

@@ -10,6 +10,13 @@ SET smartbox_anomaly.vm_endpoint = '127.0.0.1:8428';
 SET smartbox_anomaly.vm_endpoint = 'ftp://127.0.0.1';
 SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1/?query=up';
 SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1/ x';
+SET smartbox_anomaly.vm_endpoint = 'http://reader:geheim@127.0.0.1';
+SET smartbox_anomaly.vm_endpoint = 'https://geheim@127.0.0.1:8428/path';
+SET smartbox_anomaly.vm_endpoint = 'reader:geheim@127.0.0.1:8428';
+SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1/tenant@eu';
+SET smartbox_anomaly.vm_proxy = 'http://reader:geheim@127.0.0.1';
+SET smartbox_anomaly.vm_proxy = '127.0.0.1:3128';
+SET smartbox_anomaly.vm_user = 'reader:geheim';
 RESET smartbox_anomaly.vm_endpoint;
 
 -- what goes into queries
@@ -43,6 +50,9 @@ SET ROLE regress_sba_reader;
 SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1:8428';
 SET smartbox_anomaly.environment = 'test';
 SET smartbox_anomaly.time_zone = 'UTC';
+SET smartbox_anomaly.vm_password_file = '/tmp/x';
 SHOW smartbox_anomaly.vm_endpoint;
+SHOW smartbox_anomaly.vm_password_file;
+SELECT name FROM pg_settings WHERE name ~ '^smartbox_anomaly.vm_.*(file|user|proxy|endpoint)';
 RESET ROLE;
 DROP ROLE regress_sba_reader;

@@ -8,6 +8,9 @@
 #   my @requests = $fake->requests('works');
 #   my $count = $fake->connections;
 #
+# start(tls => { SSL_cert_file => ..., SSL_key_file => ... }) speaks TLS; what
+# it takes are options of IO::Socket::SSL.
+#
 # The first part of a request's path says how it is treated: by the name of an
 # answer that was given before, or one of these:
 #
@@ -16,6 +19,7 @@
 #   endless     sends a body without end
 #   bomb        the same, compressed a thousandfold
 #   headers     sends headers without end
+#   two_gb      sends a body of 2 GB and says so before; nothing of it is stored
 #
 # An answer has a status (200), headers, a body, and
 #
@@ -23,11 +27,12 @@
 #   next => 'name'
 #   truncate => n         the connection is closed after n bytes of the body
 #   stall => n            nothing comes after n bytes of the body
+#   hold => 1             the answer waits for $fake->release('name')
 #   gzip => 1             compressed, when the client understands that
 #   chunk => n            sent as chunks of n bytes (Transfer-Encoding)
 #   close => 1            the connection is closed after the answer
 #
-# In a body, @time@, @start@ and @end@ become the request's parameters.
+# In a body, such as vector() makes, @time@, @start@ and @end@ become the request's parameters.
 package Smartbox::FakeHttpServer;
 
 use strict;
@@ -42,12 +47,12 @@ use Socket qw(IPPROTO_TCP TCP_NODELAY);
 
 sub start
 {
-	my ($class) = @_;
+	my ($class, %options) = @_;
 	my $folder = tempdir('fake-http.XXXXXX', DIR => $ENV{SMARTBOX_WORK} || '/tmp');
 	my $listener = IO::Socket::INET->new(
 		LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 64, ReuseAddr => 1)
 	  or die "no socket to listen on: $!";
-	my $self = bless { folder => $folder, port => $listener->sockport, owner => $$ }, $class;
+	my $self = bless { folder => $folder, port => $listener->sockport, owner => $$, tls => $options{tls} }, $class;
 	my $pid = fork;
 
 	die "fork: $!" unless defined $pid;
@@ -68,7 +73,7 @@ sub start
 sub url
 {
 	my ($self, $name) = @_;
-	return "http://127.0.0.1:$self->{port}" . (defined $name ? "/$name" : '');
+	return ($self->{tls} ? 'https' : 'http') . "://127.0.0.1:$self->{port}" . (defined $name ? "/$name" : '');
 }
 
 sub host { return "127.0.0.1:$_[0]{port}" }
@@ -77,6 +82,22 @@ sub answer
 {
 	my ($self, $name, %answer) = @_;
 	write_file("$self->{folder}/$name.answer", encode_json(\%answer));
+	return;
+}
+
+# Let answers of this name go that wait, now and from now on.
+sub release
+{
+	my ($self, $name) = @_;
+	write_file("$self->{folder}/$name.released", '');
+	return;
+}
+
+# Have answers of this name wait again.
+sub hold
+{
+	my ($self, $name) = @_;
+	unlink "$self->{folder}/$name.released";
 	return;
 }
 
@@ -114,6 +135,15 @@ sub DESTROY
 
 	$self->stop if $self->{pid} && $self->{owner} == $$;
 	return;
+}
+
+# The body of an answer to an instant query; each argument is [service, value].
+# Keys are in order: a reader of the stream needs "metric" before "value".
+sub vector
+{
+	my @series = map { { metric => { service_name => $_->[0] }, value => [ 0, $_->[1] ] } } @_;
+	return JSON::PP->new->canonical->encode(
+		{ status => 'success', data => { resultType => 'vector', result => \@series } }) =~ s/\[0,/[\@time\@,/gr;
 }
 
 # ---------- files, which carry everything between the processes ----------
@@ -183,11 +213,23 @@ sub serve
 			$SIG{PIPE} = 'DEFAULT';
 			$client->autoflush(1);
 			setsockopt $client, IPPROTO_TCP, TCP_NODELAY, 1;
-			eval { $self->converse($client) };
+			eval
+			{
+				$client = $self->begin_tls($client) if $self->{tls};
+				$self->converse($client) if $client;
+			};
 			POSIX::_exit(0);
 		}
 		$client->close;
 	}
+}
+
+# undef when the client does not like what it sees.
+sub begin_tls
+{
+	my ($self, $client) = @_;
+	require IO::Socket::SSL;
+	return IO::Socket::SSL->start_SSL($client, SSL_server => 1, %{ $self->{tls} });
 }
 
 # Answer the requests of one connection.
@@ -225,7 +267,8 @@ sub read_request
 		my ($name, $value) = map { s/\+/ /gr =~ s/%(..)/chr hex $1/ger } split /=/, $pair, 2;
 		$request{parameters}{$name} = $value;
 	}
-	($request{name}) = $request{path} =~ m{^/([^/]*)};
+	# a proxy is asked with the whole address: its name is "http:"
+	($request{name}) = $request{path} =~ m{^/?([^/]*)};
 	return \%request;
 }
 
@@ -242,13 +285,15 @@ sub treat
 {
 	my ($self, $client, $request, $name) = @_;
 
+	my $series = '{"metric":{"service_name":"nobody"},"value":[0,"1"]}';
+
 	return wait_for_end($client) if $name eq 'never';
 	return 0 if $name eq 'drop';
 	if ($name eq 'endless')
 	{
 		print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n",
-		  '{"status":"success","data":["';
-		1 while print $client ('x' x 1000, '","') x 60;
+		  '{"status":"success","data":{"resultType":"vector","result":[', $series;
+		1 while print $client ",$series" x 1000;
 		return 0;
 	}
 	if ($name eq 'bomb')
@@ -256,9 +301,20 @@ sub treat
 		print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
 		  "Content-Encoding: gzip\r\n\r\n";
 		my $stream = IO::Compress::Gzip->new($client);
-		print $stream '{"status":"success","data":["';
-		1 while print $stream 'xxxx","' x 100_000;
+		print $stream '{"status":"success","data":{"resultType":"vector","result":[', $series;
+		1 while print $stream ",$series" x 10_000;
 		return 0;
+	}
+	if ($name eq 'two_gb')
+	{
+		print $client "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2147483648\r\n\r\n";
+		my $part = '{"status":"success",' . ' ' x (65536 - 20);
+		for (1 .. 32768)
+		{
+			print $client $part or return 0;
+			$part = ' ' x 65536;
+		}
+		return 1;
 	}
 	if ($name eq 'headers')
 	{
@@ -272,6 +328,10 @@ sub treat
 	if (defined $answer{times} && count_use("$self->{folder}/$name.uses") >= $answer{times})
 	{
 		return $self->treat($client, $request, $answer{next});
+	}
+	if ($answer{hold})
+	{
+		select undef, undef, undef, 0.02 until -e "$self->{folder}/$name.released";
 	}
 	return send_answer($client, $request, %answer);
 }
