@@ -46,6 +46,17 @@ $$
             AND x.ts > (SELECT max(ts) - interval '2 days' FROM smartbox.samples);
 $$;
 
+-- Give the services that the fleet grew by the rest of their 30 days.
+CREATE FUNCTION grow_history(size int) RETURNS void LANGUAGE sql AS
+$$
+    INSERT INTO smartbox.samples (service, ts, metric_values)
+    SELECT 'service-' || n, x.ts, x.metric_values
+    FROM generate_series(21, size) AS n
+        JOIN smartbox.samples AS x ON x.service = 'service-' || (n - 1) % 20 + 1
+    ORDER BY n, x.ts
+    ON CONFLICT DO NOTHING;
+$$;
+
 -- Median and 95th percentile in ms of that many detections of new samples,
 -- each in a transaction of its own.
 CREATE PROCEDURE bench_detect(cycles int, OUT median float8, OUT p95 float8) LANGUAGE plpgsql AS
