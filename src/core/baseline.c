@@ -9,49 +9,58 @@
 #include <string.h>
 
 #include "core/bytes.h"
+#include "core/noise.h"
+#include "core/regimes.h"
 #include "core/statistics.h"
 
 /* The logarithm's offset, as a share of the usual value. */
 #define OFFSET_SHARE 0.01
 #define SMALLEST_OFFSET 1e-6
 
-/* A slot's profile is the median over its own and its neighbours' values. */
-#define NEIGHBOUR_SLOTS 1
-
-/* Groups of equal size, by requests, in which the noise is measured. */
-#define NOISE_GROUPS 8
-
-/* Noise is never taken for less: 1 % of a rate or latency. */
-#define MIN_SIGMA_OF_LOG 0.01
-#define MIN_SIGMA_OF_RATIO 0.002
+/*
+ * A slot's profile is the median over its own and its neighbours' values: as
+ * few neighbours as give enough values, which keeps edges of batch windows sharp.
+ */
+#define MIN_NEIGHBOUR_SLOTS 1
+#define MAX_NEIGHBOUR_SLOTS 12
+#define MIN_PROFILE_VALUES	9
 
 /*
- * Variance of z that one request brings with it: of the logarithm of a
- * Poisson count, and of asin(sqrt()) of a binomial share (Anscombe 1948).
+ * The level takes half of its 24 hours to follow a change; what is computed
+ * until then says nothing about the noise.
  */
-#define COUNT_VARIANCE_OF_RATE 1.0
-#define COUNT_VARIANCE_OF_RATIO 0.25
+#define SETTLING_S (13 * 3600)
 
-/* Rows, and which column of them, that one metric is learnt from. */
-typedef struct MetricRows
+/* Looks at a history whose level changes, each with the profile of the one before. */
+#define LEVEL_PASSES 3
+
+/* What learning works on. */
+typedef struct Learning
 {
-	const SbaMetric *metric;
+	const SbaMetric *metrics;
 	const SbaHistory *history;
-	const bool *learn;
-	int			column;
-	double	   *scratch;		/* [n_rows] */
-} MetricRows;
+	const uint8_t *role;		/* SbaRowRole of each row */
+	int			interval_s;
+	double	   *z;				/* [n_metrics][n_rows], NaN for missing */
+	uint16_t   *slot;			/* of the profile, for each row */
+	uint32_t   *slot_rows;		/* rows ordered by slot */
+	uint64_t   *order;			/* [2 * n_rows] */
+	double	   *scratch;		/* [2 * n_rows] */
+	double	   *shift;			/* [n_rows] what the level lay above today's */
+	SbaRegimes	regimes[SBA_MAX_METRICS];
+	uint32_t	slot_start[SBA_PROFILE_SLOTS + 1];
+} Learning;
 
 static double
-value_at(const MetricRows *rows, size_t row)
+value_at(const SbaHistory *history, size_t row, int metric)
 {
-	return rows->history->values[row * (size_t) rows->history->n_metrics + (size_t) rows->column];
+	return history->values[row * (size_t) history->n_metrics + (size_t) metric];
 }
 
-static bool
-row_counts(const MetricRows *rows, size_t row)
+static double *
+column(const Learning *learning, int metric)
 {
-	return rows->learn[row] && !isnan(value_at(rows, row));
+	return learning->z + (size_t) metric * learning->history->n_rows;
 }
 
 /*
@@ -59,23 +68,40 @@ row_counts(const MetricRows *rows, size_t row)
  * has a place, and far from it.
  */
 static double
-learn_offset(const MetricRows *rows, size_t *n_values)
+learn_offset(const Learning *learning, int metric, size_t *n_values)
 {
 	size_t		row;
 	size_t		n_positive = 0;
 
 	*n_values = 0;
-	for (row = 0; row < rows->history->n_rows; row++)
+	for (row = 0; row < learning->history->n_rows; row++)
 	{
-		if (!row_counts(rows, row))
+		double		value = value_at(learning->history, row, metric);
+
+		if (learning->role[row] != SBA_ROLE_LEARN || isnan(value))
 			continue;
 		(*n_values)++;
-		if (value_at(rows, row) > 0)
-			rows->scratch[n_positive++] = value_at(rows, row);	/* NOLINT: never NULL */
+		if (value > 0)
+			learning->scratch[n_positive++] = value;	/* NOLINT: never NULL */
 	}
 	if (n_positive == 0)
 		return 1.0;
-	return fmax(OFFSET_SHARE * sba_median(rows->scratch, n_positive), SMALLEST_OFFSET);
+	return fmax(OFFSET_SHARE * sba_median(learning->scratch, n_positive), SMALLEST_OFFSET);
+}
+
+/* Transform a metric's values, once for all that follows. */
+static void
+transform_column(const Learning *learning, int metric, double offset)
+{
+	double	   *z = column(learning, metric);
+	size_t		row;
+
+	for (row = 0; row < learning->history->n_rows; row++)
+	{
+		double		value = value_at(learning->history, row, metric);
+
+		z[row] = isnan(value) ? NAN : sba_transform(learning->metrics[metric].kind, offset, value);
+	}
 }
 
 /* Give slots of a day that have no values their nearest neighbours' mean. */
@@ -111,45 +137,73 @@ fill_empty_slots(double *profile)
 	memcpy(profile, filled, sizeof(filled));
 }
 
+/* Neighbours on either side that a slot needs, of a day type with n values. */
+static int
+neighbours_needed(size_t n)
+{
+	int			neighbours = MIN_NEIGHBOUR_SLOTS;
+
+	while (neighbours < MAX_NEIGHBOUR_SLOTS &&
+		   n * (size_t) (2 * neighbours + 1) < (size_t) MIN_PROFILE_VALUES * SBA_SLOTS_PER_DAY)
+		neighbours++;
+	return neighbours;
+}
+
 /*
  * The usual z in each slot: the median over days of the slot and its
- * neighbours, which keeps the edges of batch windows sharp.  slot_rows holds
- * the rows ordered by slot, slot_start where each slot's rows begin.
+ * neighbours, at the level that holds now.
  */
 static void
-learn_profile(const MetricRows *rows, double offset, const uint32_t *slot_rows,
-			  const uint32_t *slot_start, uint8_t *bytes)
+learn_profile(const Learning *learning, int metric, bool has_shift, uint8_t *bytes)
 {
+	const double *z = column(learning, metric);
+	double	   *ordered = learning->scratch;
+	double	   *selected = learning->scratch + learning->history->n_rows;
+	uint32_t	start[SBA_PROFILE_SLOTS + 1];
 	double		profile[SBA_PROFILE_SLOTS];
-	bool		day_type_known[SBA_DAY_TYPES] = {false, false};
+	int			day_type;
 	int			slot;
+	uint32_t	n = 0;
+	uint32_t	i;
 
+	/* the values by slot, so that a slot and its neighbours are one run */
 	for (slot = 0; slot < SBA_PROFILE_SLOTS; slot++)
 	{
-		int			day_type = slot / SBA_SLOTS_PER_DAY;
-		size_t		n = 0;
-		int			neighbour;
-
-		for (neighbour = -NEIGHBOUR_SLOTS; neighbour <= NEIGHBOUR_SLOTS; neighbour++)
+		start[slot] = n;
+		for (i = learning->slot_start[slot]; i < learning->slot_start[slot + 1]; i++)
 		{
-			int			other = day_type * SBA_SLOTS_PER_DAY +
-			(slot % SBA_SLOTS_PER_DAY + neighbour + SBA_SLOTS_PER_DAY) % SBA_SLOTS_PER_DAY;
-			uint32_t	i;
+			uint32_t	row = learning->slot_rows[i];
 
-			for (i = slot_start[other]; i < slot_start[other + 1]; i++)
-				if (row_counts(rows, slot_rows[i]))
-					rows->scratch[n++] = sba_transform(rows->metric->kind, offset,
-													   value_at(rows, slot_rows[i]));
+			if (learning->role[row] >= SBA_ROLE_SHAPE && !isnan(z[row]))
+				ordered[n++] = has_shift ? z[row] - learning->shift[row] : z[row];
 		}
-		profile[slot] = sba_median(rows->scratch, n);
-		day_type_known[day_type] |= n > 0;
 	}
+	start[SBA_PROFILE_SLOTS] = n;
 
-	for (slot = 0; slot < SBA_DAY_TYPES; slot++)
-		fill_empty_slots(profile + slot * SBA_SLOTS_PER_DAY);
-	for (slot = 0; slot < SBA_DAY_TYPES; slot++)
-		if (!day_type_known[slot])
-			memcpy(profile + slot * SBA_SLOTS_PER_DAY, profile + (1 - slot) * SBA_SLOTS_PER_DAY,
+	for (day_type = 0; day_type < SBA_DAY_TYPES; day_type++)
+	{
+		const uint32_t *day_start = start + day_type * SBA_SLOTS_PER_DAY;
+		int			neighbours = neighbours_needed(day_start[SBA_SLOTS_PER_DAY] - day_start[0]);
+
+		for (slot = 0; slot < SBA_SLOTS_PER_DAY; slot++)
+		{
+			size_t		n_selected = 0;
+			int			neighbour;
+
+			for (neighbour = slot - neighbours; neighbour <= slot + neighbours; neighbour++)
+			{
+				int			other = (neighbour + SBA_SLOTS_PER_DAY) % SBA_SLOTS_PER_DAY;
+
+				for (i = day_start[other]; i < day_start[other + 1]; i++)
+					selected[n_selected++] = ordered[i];
+			}
+			profile[day_type * SBA_SLOTS_PER_DAY + slot] = sba_median(selected, n_selected);
+		}
+		fill_empty_slots(profile + day_type * SBA_SLOTS_PER_DAY);
+	}
+	for (day_type = 0; day_type < SBA_DAY_TYPES; day_type++)
+		if (start[day_type * SBA_SLOTS_PER_DAY] == start[(day_type + 1) * SBA_SLOTS_PER_DAY])
+			memcpy(profile + day_type * SBA_SLOTS_PER_DAY, profile + (1 - day_type) * SBA_SLOTS_PER_DAY,
 				   SBA_SLOTS_PER_DAY * sizeof(double));
 	for (slot = 0; slot < SBA_PROFILE_SLOTS; slot++)
 		sba_store_f32(bytes + 4 * slot, (float) profile[slot]);
@@ -157,95 +211,88 @@ learn_profile(const MetricRows *rows, double offset, const uint32_t *slot_rows,
 
 /* Order rows by slot of the profile: a counting sort. */
 static void
-sort_rows_by_slot(const SbaHistory *history, uint32_t *slot_rows, uint32_t *slot_start)
+sort_rows_by_slot(Learning *learning)
 {
+	const SbaHistory *history = learning->history;
 	uint32_t	next[SBA_PROFILE_SLOTS];
 	size_t		row;
 	int			slot;
 
-	memset(slot_start, 0, (SBA_PROFILE_SLOTS + 1) * sizeof(*slot_start));
+	memset(learning->slot_start, 0, sizeof(learning->slot_start));
 	for (row = 0; row < history->n_rows; row++)
-		slot_start[sba_profile_slot(history->minute_of_week[row]) + 1]++;
+	{
+		learning->slot[row] = (uint16_t) sba_profile_slot(history->minute_of_week[row]);
+		learning->slot_start[learning->slot[row] + 1]++;
+	}
 	for (slot = 0; slot < SBA_PROFILE_SLOTS; slot++)
 	{
-		slot_start[slot + 1] += slot_start[slot];
-		next[slot] = slot_start[slot];
+		learning->slot_start[slot + 1] += learning->slot_start[slot];
+		next[slot] = learning->slot_start[slot];
 	}
 	for (row = 0; row < history->n_rows; row++)
-		slot_rows[next[sba_profile_slot(history->minute_of_week[row])]++] = (uint32_t) row;
+		learning->slot_rows[next[learning->slot[row]]++] = (uint32_t) row;
 }
 
-typedef struct NoisePoint
+/* Remember which rows come so soon after a change that the level is not there yet. */
+static void
+mark_unsettled(const SbaHistory *history, const SbaRegimes *regimes, bool *unsettled)
 {
-	double		share;			/* of one request in the sample: 1 / requests */
-	double		residual;
-} NoisePoint;
+	int			i;
 
-static int
-compare_noise_points(const void *a, const void *b)
-{
-	double		x = ((const NoisePoint *) a)->share;
-	double		y = ((const NoisePoint *) b)->share;
+	/*
+	 * the level begins at that of the last regime, so the first one settles
+	 * too
+	 */
+	for (i = 0; i < regimes->n; i++)
+	{
+		size_t		row = regimes->first_row[i];
+		int64_t		since = history->time_s[row];
 
-	return (x > y) - (x < y);
+		for (; row < history->n_rows && history->time_s[row] < since + SETTLING_S; row++)
+			unsettled[row] = true;
+	}
 }
 
 /*
- * Fit variance = base + count * share to the robust variance of the residuals
- * in groups of rows with similar request counts.  Without a known count
- * variance the line is fitted by weighted least squares, kept non-negative.
+ * A metric whose level changed for good keeps the shape of its old days, at
+ * the level of the last ones.
  */
 static void
-fit_noise(const SbaMetric *metric, NoisePoint *points, size_t n, double *scratch,
-		  SbaBaseline *baseline)
+follow_level(Learning *learning, int metric, SbaBaselines *baselines, uint8_t *profile)
 {
-	double		variance[NOISE_GROUPS];
-	double		share[NOISE_GROUPS];
-	double		min_sigma = metric->kind == SBA_KIND_RATIO ? MIN_SIGMA_OF_RATIO : MIN_SIGMA_OF_LOG;
-	double		sw = 0,
-				sx = 0,
-				sy = 0,
-				sxx = 0,
-				sxy = 0;
-	int			g;
+	const SbaHistory *history = learning->history;
+	SbaRegimes *regimes = &learning->regimes[metric];
+	const double *z = column(learning, metric);
+	size_t		row;
+	int			pass;
+	int			i;
 
-	qsort(points, n, sizeof(*points), compare_noise_points);
-	for (g = 0; g < NOISE_GROUPS; g++)
+	/* the first profile mixes the levels; the next ones are clean */
+	for (pass = 0; pass < LEVEL_PASSES; pass++)
 	{
-		size_t		begin = n * (size_t) g / NOISE_GROUPS;
-		size_t		end = n * (size_t) (g + 1) / NOISE_GROUPS;
-		double		sigma;
-		double		weight;
-		size_t		i;
-
-		share[g] = 0;
-		for (i = begin; i < end; i++)
+		for (row = 0; row < history->n_rows; row++)
+			learning->shift[row] = learning->role[row] == SBA_ROLE_NONE ? NAN :
+				z[row] - sba_profile_value(&baselines->baseline[metric], learning->slot[row]);
+		sba_find_regimes(learning->metrics[metric].kind, history->time_s, learning->shift,
+						 history->n_rows, learning->scratch, regimes);
+		if (regimes->n == 1 && pass == 0)
+			return;
+		for (i = 0, row = 0; row < history->n_rows; row++)
 		{
-			scratch[i - begin] = points[i].residual;
-			share[g] += points[i].share / (double) (end - begin);
+			while (i + 1 < regimes->n && row >= regimes->first_row[i + 1])
+				i++;
+			learning->shift[row] = regimes->level[i] - regimes->level[regimes->n - 1];
 		}
-		sigma = sba_robust_sigma(scratch, end - begin);
-		variance[g] = fmax(sigma * sigma, min_sigma * min_sigma);
-		weight = 1 / (variance[g] * variance[g]);
-		sw += weight;
-		sx += weight * share[g];
-		sy += weight * variance[g];
-		sxx += weight * share[g] * share[g];
-		sxy += weight * share[g] * variance[g];
+		learn_profile(learning, metric, true, profile);
 	}
-
-	if (metric->kind == SBA_KIND_RATE)
-		baseline->count_variance = COUNT_VARIANCE_OF_RATE;
-	else if (metric->kind == SBA_KIND_RATIO)
-		baseline->count_variance = COUNT_VARIANCE_OF_RATIO;
-	else if (sw * sxx - sx * sx > 1e-12 * sw * sxx)
-		baseline->count_variance = fmax((sw * sxy - sx * sy) / (sw * sxx - sx * sx), 0);
-	else
-		baseline->count_variance = 0;
-
-	for (g = 0; g < NOISE_GROUPS; g++)
-		scratch[g] = variance[g] - baseline->count_variance * share[g];
-	baseline->base_variance = fmax(sba_median(scratch, NOISE_GROUPS), min_sigma * min_sigma);
+	if (regimes->n == 1)
+		return;
+	mark_unsettled(history, regimes, baselines->unsettled);
+	if (regimes->n - 1 > baselines->n_level_changes)
+		baselines->n_level_changes = regimes->n - 1;
+	row = regimes->first_row[regimes->n - 1];
+	if (row > baselines->last_level_change)
+		baselines->last_level_change = row;
 }
 
 /* Most samples that any 24 hours of the history hold. */
@@ -266,12 +313,12 @@ level_window_capacity(const SbaHistory *history)
 	return largest;
 }
 
-/* Features of all rows, with the noise as far as it is known. */
+/* What is expected in each row, and how far it lies from it; no noise yet. */
 static SbaStatus
-build_feature_table(const SbaMetric *metrics, const SbaHistory *history,
-					const SbaBaselines *baselines, int interval_s,
+build_feature_table(const Learning *learning, const SbaBaselines *baselines,
 					SbaFeatureTable *table, SbaError *error)
 {
+	const SbaHistory *history = learning->history;
 	size_t		n_metrics = (size_t) history->n_metrics;
 	size_t		cells = history->n_rows * n_metrics;
 	size_t		capacity = level_window_capacity(history);
@@ -291,60 +338,34 @@ build_feature_table(const SbaMetric *metrics, const SbaHistory *history,
 	sba_level_window_init(&window, history->n_metrics, capacity, memory);
 	for (row = 0; row < history->n_rows; row++)
 	{
-		const double *values = history->values + row * n_metrics;
-		SbaFeatures features;
+		float		residual[SBA_MAX_METRICS];
+		size_t		m;
 
-		sba_compute_features(metrics, baselines->baseline, &window, history->minute_of_week[row],
-							 interval_s, values, &features);
-		memcpy(table->deviation + row * n_metrics, features.deviation, n_metrics * sizeof(double));
-		memcpy(table->expected_z + row * n_metrics, features.expected_z, n_metrics * sizeof(double));
-		memcpy(table->sigma + row * n_metrics, features.sigma, n_metrics * sizeof(double));
-		sba_level_window_add(&window, metrics, baselines->baseline, history->time_s[row],
-							 history->minute_of_week[row], values);
+		for (m = 0; m < n_metrics; m++)
+		{
+			size_t		cell = row * n_metrics + m;
+			double		profile;
+
+			table->expected_z[cell] = table->deviation[cell] = NAN;
+			residual[m] = NAN;
+			if (!baselines->baseline[m].known)
+				continue;
+			profile = sba_profile_value(&baselines->baseline[m], learning->slot[row]);
+			residual[m] = (float) (column(learning, (int) m)[row] - profile);
+			table->expected_z[cell] = profile + sba_level_window_level(&window, (int) m);
+			table->deviation[cell] = column(learning, (int) m)[row] - table->expected_z[cell];
+		}
+		sba_level_window_push(&window, history->time_s[row], residual);
 	}
 	free(memory);
 	return SBA_OK;
 }
 
-/*
- * Learn one metric's noise from the residuals in the table, which were taken
- * with the level of the 24 hours before each row.  rate is the metric that
- * counts requests, or -1.
- */
-static void
-learn_noise(const MetricRows *rows, const SbaFeatureTable *table, int rate, int interval_s,
-			NoisePoint *points, SbaBaselines *baselines)
-{
-	const SbaHistory *history = rows->history;
-	SbaBaseline *baseline = &baselines->baseline[rows->column];
-	size_t		n = 0;
-	size_t		row;
-
-	for (row = 0; row < history->n_rows; row++)
-	{
-		size_t		first = row * (size_t) history->n_metrics;
-		size_t		cell = first + (size_t) rows->column;
-		double		requests = INFINITY;
-
-		if (!row_counts(rows, row))
-			continue;
-		if (rate == rows->column)
-			requests = interval_s * sba_inverse_transform(rows->metric->kind, baseline->offset,
-														  table->expected_z[cell]);
-		else if (rate >= 0 && !isnan(history->values[first + (size_t) rate]))
-			requests = interval_s * history->values[first + (size_t) rate];
-		points[n].share = 1 / fmax(requests, 1);
-		points[n++].residual = table->deviation[cell];
-	}
-	if (n >= NOISE_GROUPS)
-		fit_noise(rows->metric, points, n, rows->scratch, baseline);
-}
-
 /* Take the residuals in the table in units of the noise, now that it is known. */
 static void
-standardize_table(const SbaMetric *metrics, const SbaHistory *history,
-				  const SbaBaselines *baselines, int interval_s, SbaFeatureTable *table)
+standardize_table(const Learning *learning, const SbaBaselines *baselines, SbaFeatureTable *table)
 {
+	const SbaHistory *history = learning->history;
 	size_t		n_metrics = (size_t) history->n_metrics;
 	size_t		row;
 
@@ -352,71 +373,103 @@ standardize_table(const SbaMetric *metrics, const SbaHistory *history,
 	{
 		size_t		cell = row * n_metrics;
 		SbaFeatures features;
+		size_t		m;
 
+		for (m = 0; m < n_metrics; m++)
+			features.z[m] = column(learning, (int) m)[row];
 		memcpy(features.expected_z, table->expected_z + cell, n_metrics * sizeof(double));
-		sba_compute_deviations(metrics, baselines->baseline, history->n_metrics, interval_s,
-							   history->values + cell, &features);
+		sba_compute_deviations(learning->metrics, baselines->baseline, history->n_metrics,
+							   learning->interval_s, history->values + cell, &features);
 		memcpy(table->deviation + cell, features.deviation, n_metrics * sizeof(double));
 		memcpy(table->sigma + cell, features.sigma, n_metrics * sizeof(double));
 	}
 }
 
+static void
+learn_shapes(Learning *learning, SbaBaselines *baselines)
+{
+	int			m;
+
+	sort_rows_by_slot(learning);
+	for (m = 0; m < learning->history->n_metrics; m++)
+	{
+		SbaBaseline *baseline = &baselines->baseline[m];
+		uint8_t    *profile = baselines->profiles + (size_t) m * SBA_PROFILE_SLOTS * 4;
+		size_t		n_values;
+
+		baseline->offset = learn_offset(learning, m, &n_values);
+		baseline->known = n_values >= SBA_MIN_BASELINE_VALUES;
+		baseline->profile = profile;
+		learning->regimes[m].n = 1;
+		if (!baseline->known)
+			continue;
+		transform_column(learning, m, baseline->offset);
+		learn_profile(learning, m, false, profile);
+		follow_level(learning, m, baselines, profile);
+	}
+}
+
+static void
+learn_noises(const Learning *learning, const SbaFeatureTable *table, SbaBaselines *baselines)
+{
+	SbaNoiseRows rows = {learning->metrics, learning->history, learning->role,
+		baselines->unsettled, learning->interval_s, table,
+	learning->scratch, learning->order};
+	int			m;
+
+	for (m = 0; m < learning->history->n_metrics; m++)
+		if (baselines->baseline[m].known)
+			sba_learn_noise(&rows, m, learning->regimes[m].first_row[learning->regimes[m].n - 1],
+							baselines->baseline);
+}
+
 SbaStatus
 sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
-					const bool *learn, int interval_s, SbaBaselines *baselines,
+					const uint8_t *role, int interval_s, SbaBaselines *baselines,
 					SbaFeatureTable *table, SbaError *error)
 {
 	size_t		n = history->n_rows;
-	double	   *scratch = malloc((n + NOISE_GROUPS) * sizeof(double));
-	uint32_t   *slot_rows = malloc((n + 1) * sizeof(uint32_t));
-	NoisePoint *points = malloc((n + 1) * sizeof(NoisePoint));
-	uint32_t	slot_start[SBA_PROFILE_SLOTS + 1];
-	int			rate = -1;
+	size_t		n_metrics = (size_t) history->n_metrics;
+	Learning   *learning = calloc(1, sizeof(Learning));
+	double	   *numbers = malloc((n * (n_metrics + 3) + 1) * sizeof(double));
+	uint32_t   *rows = malloc((n + 1) * sizeof(uint32_t));
+	uint64_t   *order = malloc((2 * n + 1) * sizeof(uint64_t));
+	uint16_t   *slots = malloc((n + 1) * sizeof(uint16_t));
 	SbaStatus	status = SBA_OK;
-	int			m;
 
 	memset(baselines, 0, sizeof(*baselines));
 	memset(table, 0, sizeof(*table));
-	baselines->profiles = malloc((size_t) history->n_metrics * SBA_PROFILE_SLOTS * 4);
-	if (scratch == NULL || slot_rows == NULL || points == NULL || baselines->profiles == NULL)
+	baselines->profiles = malloc(n_metrics * SBA_PROFILE_SLOTS * 4);
+	baselines->unsettled = calloc(n + 1, sizeof(bool));
+	if (learning == NULL || numbers == NULL || rows == NULL || order == NULL || slots == NULL ||
+		baselines->profiles == NULL || baselines->unsettled == NULL)
 		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
 
 	if (status == SBA_OK)
 	{
-		sort_rows_by_slot(history, slot_rows, slot_start);
-		for (m = 0; m < history->n_metrics; m++)
-		{
-			MetricRows	rows = {&metrics[m], history, learn, m, scratch};
-			SbaBaseline *baseline = &baselines->baseline[m];
-			uint8_t    *profile = baselines->profiles + (size_t) m * SBA_PROFILE_SLOTS * 4;
-			size_t		n_values;
-
-			baseline->offset = learn_offset(&rows, &n_values);
-			baseline->known = n_values >= SBA_MIN_BASELINE_VALUES;
-			baseline->profile = profile;
-			baseline->base_variance = 1;	/* until the residuals are known */
-			if (!baseline->known)
-				continue;
-			learn_profile(&rows, baseline->offset, slot_rows, slot_start, profile);
-			if (metrics[m].counts_requests)
-				rate = m;
-		}
-		status = build_feature_table(metrics, history, baselines, interval_s, table, error);
+		learning->metrics = metrics;
+		learning->history = history;
+		learning->role = role;
+		learning->interval_s = interval_s;
+		learning->z = numbers;
+		learning->shift = numbers + n * n_metrics;
+		learning->scratch = learning->shift + n;
+		learning->slot_rows = rows;
+		learning->order = order;
+		learning->slot = slots;
+		learn_shapes(learning, baselines);
+		status = build_feature_table(learning, baselines, table, error);
 	}
 	if (status == SBA_OK)
 	{
-		for (m = 0; m < history->n_metrics; m++)
-		{
-			MetricRows	rows = {&metrics[m], history, learn, m, scratch};
-
-			if (baselines->baseline[m].known)
-				learn_noise(&rows, table, rate, interval_s, points, baselines);
-		}
-		standardize_table(metrics, history, baselines, interval_s, table);
+		learn_noises(learning, table, baselines);
+		standardize_table(learning, baselines, table);
 	}
-	free(points);
-	free(slot_rows);
-	free(scratch);
+	free(slots);
+	free(order);
+	free(rows);
+	free(numbers);
+	free(learning);
 	return status;
 }
 
@@ -424,7 +477,9 @@ void
 sba_baselines_free(SbaBaselines *baselines)
 {
 	free(baselines->profiles);
+	free(baselines->unsettled);
 	baselines->profiles = NULL;
+	baselines->unsettled = NULL;
 }
 
 void

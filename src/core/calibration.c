@@ -72,6 +72,17 @@ sba_tail_evidence(const SbaTail *tail, double value)
 }
 
 double
+sba_tail_value(const SbaTail *tail, double evidence)
+{
+	double		position = evidence / tail->reach * SBA_TAIL_STEPS;
+	int			below = (int) position;
+
+	if (evidence >= tail->reach)
+		return tail->quantile[SBA_TAIL_STEPS] + (evidence - tail->reach) / tail->slope;
+	return tail->quantile[below] + (position - below) * (tail->quantile[below + 1] - tail->quantile[below]);
+}
+
+double
 sba_score_of_evidence(double evidence, double budget_probability)
 {
 	double		decades = evidence + log10(budget_probability);

@@ -38,6 +38,9 @@ extern void sba_tail_fit(SbaTail *tail, const double *sorted, size_t n,
 /* Evidence of a value: 0 for usual ones, unbounded above. */
 extern double sba_tail_evidence(const SbaTail *tail, double value);
 
+/* The value that has this much evidence. */
+extern double sba_tail_value(const SbaTail *tail, double evidence);
+
 /*
  * The published score of this much evidence: 0 at the edge of the budget (a
  * normal sample gets there with budget_probability), 0.3 less for each factor

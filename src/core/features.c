@@ -94,48 +94,109 @@ sba_level_window_init(SbaLevelWindow *window, int n_metrics, size_t capacity, vo
 	window->sorted = window->residual + capacity * (size_t) n_metrics;
 }
 
-/* First position in sorted whose value is not less than value. */
+/*
+ * First position in sorted whose value is not less than value.  Without
+ * branches, since there is no telling where a residual lies.
+ */
 static size_t
 lower_bound(const float *sorted, size_t n, float value)
 {
-	size_t		low = 0;
+	const float *base = sorted;
 
-	while (low < n)
+	if (n == 0)
+		return 0;
+	while (n > 1)
 	{
-		size_t		middle = low + (n - low) / 2;
+		size_t		half = n / 2;
 
-		if (sorted[middle] < value)
-			low = middle + 1;
-		else
-			n = middle;
+		base += base[half - 1] < value ? half : 0;
+		n -= half;
 	}
-	return low;
+	return (size_t) (base - sorted) + (*base < value);
 }
 
+/*
+ * Take a value out of a metric's sorted ones and put another in, moving what
+ * lies between them; NaN stands for none.
+ */
 static void
-drop_oldest(SbaLevelWindow *window)
+replace_sorted(float *sorted, size_t *n, float old_value, float new_value)
 {
-	const float *residual = window->residual + window->first * (size_t) window->n_metrics;
+	size_t		from;
+	size_t		to;
+
+	if (isnan(old_value))
+	{
+		if (isnan(new_value))
+			return;
+		to = lower_bound(sorted, *n, new_value);
+		memmove(sorted + to + 1, sorted + to, (*n - to) * sizeof(float));
+		sorted[to] = new_value;
+		++*n;
+		return;
+	}
+	from = lower_bound(sorted, *n, old_value);
+	if (isnan(new_value))
+	{
+		--*n;
+		memmove(sorted + from, sorted + from + 1, (*n - from) * sizeof(float));
+		return;
+	}
+	to = lower_bound(sorted, *n, new_value);
+	if (to > from)
+	{
+		to--;
+		memmove(sorted + from, sorted + from + 1, (to - from) * sizeof(float));
+	}
+	else
+		memmove(sorted + to + 1, sorted + to, (from - to) * sizeof(float));
+	sorted[to] = new_value;
+}
+
+/* Drop the oldest sample and take a new one's residuals; NULL for no new one. */
+static void
+replace_oldest(SbaLevelWindow *window, const float *residual)
+{
+	const float *oldest = window->residual + window->first * (size_t) window->n_metrics;
 	int			m;
 
 	for (m = 0; m < window->n_metrics; m++)
-	{
-		float	   *sorted = window->sorted + (size_t) m * window->capacity;
-		size_t		position;
-
-		if (isnan(residual[m]))
-			continue;
-		position = lower_bound(sorted, window->n_sorted[m], residual[m]);
-		window->n_sorted[m]--;
-		memmove(sorted + position, sorted + position + 1,
-				(window->n_sorted[m] - position) * sizeof(float));
-	}
+		replace_sorted(window->sorted + (size_t) m * window->capacity, &window->n_sorted[m],
+					   oldest[m], residual == NULL ? NAN : residual[m]);
 	window->first = (window->first + 1) % window->capacity;
 	window->count--;
 }
 
-static double
-profile_value(const SbaBaseline *baseline, int slot)
+void
+sba_level_window_push(SbaLevelWindow *window, int64_t time_s, const float *residual)
+{
+	int64_t		limit = time_s - SBA_LEVEL_SPAN_S;
+	bool		replaced = false;
+	size_t		last;
+	int			m;
+
+	while (window->count > 0 &&
+		   (window->count == window->capacity || window->time_s[window->first] <= limit))
+	{
+		size_t		second = (window->first + 1) % window->capacity;
+
+		/* the last one that goes makes room for the new one */
+		replaced = window->count == 1 || window->time_s[second] > limit;
+		replace_oldest(window, replaced ? residual : NULL);
+	}
+
+	last = (window->first + window->count) % window->capacity;
+	window->time_s[last] = time_s;
+	memcpy(window->residual + last * (size_t) window->n_metrics, residual,
+		   (size_t) window->n_metrics * sizeof(float));
+	window->count++;
+	for (m = 0; m < window->n_metrics && !replaced; m++)
+		replace_sorted(window->sorted + (size_t) m * window->capacity, &window->n_sorted[m],
+					   NAN, residual[m]);
+}
+
+double
+sba_profile_value(const SbaBaseline *baseline, int slot)
 {
 	return sba_load_f32(baseline->profile + (size_t) slot * sizeof(float));
 }
@@ -146,41 +207,21 @@ sba_level_window_add(SbaLevelWindow *window, const SbaMetric *metrics,
 					 int minute_of_week, const double *values)
 {
 	int			slot = sba_profile_slot(minute_of_week);
-	size_t		last;
+	float		residual[SBA_MAX_METRICS];
 	int			m;
 
-	while (window->count > 0 &&
-		   (window->count == window->capacity ||
-			window->time_s[window->first] <= time_s - SBA_LEVEL_SPAN_S))
-		drop_oldest(window);
-
-	last = (window->first + window->count) % window->capacity;
-	window->time_s[last] = time_s;
-	window->count++;
 	for (m = 0; m < window->n_metrics; m++)
 	{
-		float	   *residual = window->residual + last * (size_t) window->n_metrics + m;
-		float	   *sorted = window->sorted + (size_t) m * window->capacity;
-		size_t		position;
-
-		if (!baselines[m].known || isnan(values[m]))
-		{
-			*residual = NAN;
-			continue;
-		}
-		*residual = (float) (sba_transform(metrics[m].kind, baselines[m].offset, values[m])
-							 - profile_value(&baselines[m], slot));
-		position = lower_bound(sorted, window->n_sorted[m], *residual);
-		memmove(sorted + position + 1, sorted + position,
-				(window->n_sorted[m] - position) * sizeof(float));
-		sorted[position] = *residual;
-		window->n_sorted[m]++;
+		residual[m] = NAN;
+		if (baselines[m].known && !isnan(values[m]))
+			residual[m] = (float) (sba_transform(metrics[m].kind, baselines[m].offset, values[m])
+								   - sba_profile_value(&baselines[m], slot));
 	}
+	sba_level_window_push(window, time_s, residual);
 }
 
-/* Median of the last 24 hours' residuals, drawn to 0 when there are few. */
-static double
-window_level(const SbaLevelWindow *window, int metric)
+double
+sba_level_window_level(const SbaLevelWindow *window, int metric)
 {
 	const float *sorted = window->sorted + (size_t) metric * window->capacity;
 	size_t		n = window->n_sorted[metric];
@@ -202,9 +243,12 @@ sba_compute_features(const SbaMetric *metrics, const SbaBaseline *baselines,
 
 	for (m = 0; m < window->n_metrics; m++)
 	{
-		features->expected_z[m] = NAN;
-		if (baselines[m].known)
-			features->expected_z[m] = profile_value(&baselines[m], slot) + window_level(window, m);
+		features->expected_z[m] = features->z[m] = NAN;
+		if (!baselines[m].known)
+			continue;
+		features->expected_z[m] = sba_profile_value(&baselines[m], slot) + sba_level_window_level(window, m);
+		if (!isnan(values[m]))
+			features->z[m] = sba_transform(metrics[m].kind, baselines[m].offset, values[m]);
 	}
 	sba_compute_deviations(metrics, baselines, window->n_metrics, interval_s, values, features);
 }
@@ -238,14 +282,11 @@ sba_compute_deviations(const SbaMetric *metrics, const SbaBaseline *baselines,
 		 */
 		double		n = metrics[m].counts_requests ? expected_requests : requests;
 
-		features->z[m] = features->sigma[m] = features->deviation[m] = NAN;
+		features->sigma[m] = features->deviation[m] = NAN;
 		if (!baselines[m].known)
 			continue;
 		features->sigma[m] = sqrt(baselines[m].base_variance +
 								  baselines[m].count_variance / fmax(n, MIN_REQUESTS));
-		if (isnan(values[m]))
-			continue;
-		features->z[m] = sba_transform(metrics[m].kind, baselines[m].offset, values[m]);
 		features->deviation[m] = (features->z[m] - features->expected_z[m]) / features->sigma[m];
 	}
 }

@@ -99,7 +99,7 @@ extern void sba_compute_features(const SbaMetric *metrics,
 								 SbaFeatures *features);
 
 /*
- * The second half of that: given expected_z, fill in z, sigma and deviation.
+ * The second half of that: given z and expected_z, fill in sigma and deviation.
  */
 extern void sba_compute_deviations(const SbaMetric *metrics,
 								   const SbaBaseline *baselines, int n_metrics,
@@ -115,5 +115,15 @@ extern void sba_level_window_add(SbaLevelWindow *window,
 								 const SbaBaseline *baselines,
 								 int64_t time_s, int minute_of_week,
 								 const double *values);
+
+/* The same with residuals z - profile that are known already, NaN for missing. */
+extern void sba_level_window_push(SbaLevelWindow *window, int64_t time_s,
+								  const float *residual);
+
+/* Median of the window's residuals of a metric, drawn to 0 when there are few. */
+extern double sba_level_window_level(const SbaLevelWindow *window, int metric);
+
+/* The usual z of a metric in a slot of the profile. */
+extern double sba_profile_value(const SbaBaseline *baseline, int slot);
 
 #endif							/* SBA_CORE_FEATURES_H */

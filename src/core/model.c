@@ -4,10 +4,12 @@
  *
  * Layout (all numbers little-endian):
  *
- *	  header		128 bytes, see the offsets below
+ *	  header		80 bytes, see the offsets below
  *	  tails			multivariate forest, sample evidence
  *	  metric[]		one record of METRIC_SIZE bytes for each metric
- *	  blocks		profiles and forests, at the offsets that the records give
+ *	  blocks		profiles, forests and the drift reference, at the offsets that
+ *					the records and the header give; one that is not there has
+ *					no bytes
  */
 #include "core/model.h"
 
@@ -31,11 +33,17 @@
 #define HEADER_ROWS			40
 #define HEADER_HELDOUT		44
 #define HEADER_FOREST		48	/* offset and length */
-#define HEADER_RESERVED		56
-#define HEADER_SIZE			64
+#define HEADER_DRIFT		56	/* offset and length */
+#define HEADER_BORROWED		64
+#define HEADER_RESERVED		68
+#define HEADER_SIZE			80
 
 #define TAIL_SIZE			((2 + SBA_TAIL_STEPS + 1) * 8)
 #define PROFILE_SIZE		(SBA_PROFILE_SLOTS * 4)
+
+#define DRIFT_DEPENDENT		0
+#define DRIFT_BLOCKS		8
+#define DRIFT_MEANS			16	/* then the inverse covariance */
 
 #define METRIC_FLAGS		0	/* u32: bit 0 known, bit 1 has a forest */
 #define METRIC_PROFILE		4	/* u32 offset */
@@ -133,15 +141,45 @@ store_metric(uint8_t *bytes, size_t record, size_t *end, const SbaMetricModel *m
 	*end += metric->forest.length;
 }
 
+static size_t
+drift_size(int n_metrics)
+{
+	return DRIFT_MEANS + 8 * (size_t) n_metrics * (size_t) (1 + n_metrics);
+}
+
+static void
+store_drift(uint8_t *bytes, size_t *end, const SbaModel *model)
+{
+	uint8_t    *p = bytes + *end;
+	size_t		size = drift_size(model->n_metrics);
+	int			m;
+
+	if (!model->drift.known)
+		return;
+	sba_store_u32(bytes + HEADER_DRIFT, (uint32_t) *end);
+	sba_store_u32(bytes + HEADER_DRIFT + 4, (uint32_t) size);
+	sba_store_f64(p + DRIFT_DEPENDENT, model->drift.dependent_rows);
+	sba_store_f64(p + DRIFT_BLOCKS, model->drift.n_blocks);
+	for (m = 0; m < model->n_metrics; m++)
+		sba_store_f64(p + DRIFT_MEANS + 8 * m, model->drift.mean[m]);
+	memcpy(p + DRIFT_MEANS + 8 * model->n_metrics, model->drift.inverse_covariance,
+		   8 * (size_t) model->n_metrics * (size_t) model->n_metrics);
+	*end += size;
+}
+
 SbaStatus
 sba_model_encode(const SbaModel *model, uint8_t **bytes, size_t *length, SbaError *error)
 {
 	size_t		records = HEADER_SIZE + 2 * TAIL_SIZE;
-	size_t		total = records + (size_t) model->n_metrics * METRIC_SIZE + model->forest.length;
+	size_t		total = records + (size_t) model->n_metrics * METRIC_SIZE;
 	size_t		end;
 	int			m;
 	uint8_t    *out;
 
+	if (model->has_forest)
+		total += model->forest.length;
+	if (model->drift.known)
+		total += drift_size(model->n_metrics);
 	for (m = 0; m < model->n_metrics; m++)
 	{
 		if (model->metric[m].baseline.known)
@@ -163,15 +201,20 @@ sba_model_encode(const SbaModel *model, uint8_t **bytes, size_t *length, SbaErro
 	sba_store_u64(out + HEADER_SEED, model->seed);
 	sba_store_u32(out + HEADER_ROWS, model->n_rows);
 	sba_store_u32(out + HEADER_HELDOUT, model->n_heldout);
+	sba_store_u32(out + HEADER_BORROWED, model->n_borrowed);
 	store_tail(out + HEADER_SIZE, &model->forest_tail);
 	store_tail(out + HEADER_SIZE + TAIL_SIZE, &model->evidence_tail);
 
 	end = records + (size_t) model->n_metrics * METRIC_SIZE;
 	for (m = 0; m < model->n_metrics; m++)
 		store_metric(out, records + (size_t) m * METRIC_SIZE, &end, &model->metric[m]);
-	sba_store_u32(out + HEADER_FOREST, (uint32_t) end);
-	sba_store_u32(out + HEADER_FOREST + 4, (uint32_t) model->forest.length);
-	memcpy(out + end, model->forest.bytes, model->forest.length);
+	store_drift(out, &end, model);
+	if (model->has_forest)
+	{
+		sba_store_u32(out + HEADER_FOREST, (uint32_t) end);
+		sba_store_u32(out + HEADER_FOREST + 4, (uint32_t) model->forest.length);
+		memcpy(out + end, model->forest.bytes, model->forest.length);
+	}
 
 	sba_store_u32(out + HEADER_CRC, sba_crc32c(0, out, total));
 	*bytes = out;
@@ -217,7 +260,7 @@ check_header(const uint8_t *bytes, size_t length, SbaError *error)
 		return sba_fail(error, SBA_CORRUPT, "model has %u metrics", n_metrics);
 	if (length < HEADER_SIZE + 2 * TAIL_SIZE + (size_t) n_metrics * METRIC_SIZE)
 		return sba_fail(error, SBA_CORRUPT, "model is too short for its %u metrics", n_metrics);
-	if (sba_load_u64(bytes + HEADER_RESERVED) != 0)
+	if (sba_load_u32(bytes + HEADER_RESERVED) != 0 || sba_load_u64(bytes + HEADER_RESERVED + 4) != 0)
 		return sba_fail(error, SBA_CORRUPT, "reserved bytes of the model are not zero");
 	return SBA_OK;
 }
@@ -238,6 +281,35 @@ open_forest(const uint8_t *bytes, size_t length, const uint8_t *p,
 		return sba_fail(error, SBA_CORRUPT, "a forest of the model has %u features instead of %u",
 						forest->n_features, n_features);
 	return status;
+}
+
+/* Open the drift reference that the header points to, if there is one. */
+static SbaStatus
+open_drift(const uint8_t *bytes, size_t length, SbaModel *model, SbaError *error)
+{
+	SbaDriftReference *drift = &model->drift;
+	size_t		offset = sba_load_u32(bytes + HEADER_DRIFT);
+	size_t		size = sba_load_u32(bytes + HEADER_DRIFT + 4);
+	const uint8_t *p = bytes + offset;
+	int			i;
+
+	if (size == 0)
+		return SBA_OK;
+	if (offset > length || size > length - offset || size != drift_size(model->n_metrics))
+		return sba_fail(error, SBA_CORRUPT, "the drift reference lies outside the model");
+	for (i = 0; i < model->n_metrics * (1 + model->n_metrics); i++)
+		if (!(fabs(sba_load_f64(p + DRIFT_MEANS + 8 * i)) <= MAX_TAIL_NUMBER))
+			return sba_fail(error, SBA_CORRUPT, "the drift reference of the model holds no number");
+	drift->known = true;
+	drift->dependent_rows = sba_load_f64(p + DRIFT_DEPENDENT);
+	drift->n_blocks = sba_load_f64(p + DRIFT_BLOCKS);
+	if (!(drift->dependent_rows >= 1 && drift->dependent_rows <= MAX_TAIL_NUMBER) ||
+		!(drift->n_blocks >= 1 && drift->n_blocks <= MAX_TAIL_NUMBER))
+		return sba_fail(error, SBA_CORRUPT, "the drift reference of the model counts impossible rows");
+	for (i = 0; i < model->n_metrics; i++)
+		drift->mean[i] = sba_load_f64(p + DRIFT_MEANS + 8 * i);
+	drift->inverse_covariance = p + DRIFT_MEANS + 8 * model->n_metrics;
+	return SBA_OK;
 }
 
 static SbaStatus
@@ -303,11 +375,17 @@ sba_model_open(const uint8_t *bytes, size_t length, SbaModel *model, SbaError *e
 	model->seed = sba_load_u64(bytes + HEADER_SEED);
 	model->n_rows = sba_load_u32(bytes + HEADER_ROWS);
 	model->n_heldout = sba_load_u32(bytes + HEADER_HELDOUT);
-	if (!load_tail(bytes + HEADER_SIZE, &model->forest_tail) ||
+	model->n_borrowed = sba_load_u32(bytes + HEADER_BORROWED);
+	if (model->n_borrowed > model->n_rows || model->n_heldout > model->n_rows)
+		return sba_fail(error, SBA_CORRUPT, "model counts more samples than it was trained on");
+	model->has_forest = sba_load_u32(bytes + HEADER_FOREST + 4) > 0;
+	if ((model->has_forest && !load_tail(bytes + HEADER_SIZE, &model->forest_tail)) ||
 		!load_tail(bytes + HEADER_SIZE + TAIL_SIZE, &model->evidence_tail))
 		return sba_fail(error, SBA_CORRUPT, "a calibration of the model does not ascend");
-	status = open_forest(bytes, length, bytes + HEADER_FOREST, (uint32_t) model->n_metrics,
-						 &model->forest, error);
+	status = open_drift(bytes, length, model, error);
+	if (status == SBA_OK && model->has_forest)
+		status = open_forest(bytes, length, bytes + HEADER_FOREST, (uint32_t) model->n_metrics,
+							 &model->forest, error);
 	for (m = 0; m < model->n_metrics && status == SBA_OK; m++)
 		status = open_metric(bytes, length, bytes + HEADER_SIZE + 2 * TAIL_SIZE + (size_t) m * METRIC_SIZE,
 							 &model->metric[m], error);
@@ -412,7 +490,8 @@ sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict
 	double		by_forest[SBA_MAX_METRICS];
 	double		by_deviation[SBA_MAX_METRICS] = {0};
 	double		sum = 0;
-	bool		isolated = sba_forest_contributions(&model->forest, features->deviation, by_forest);
+	bool		isolated = model->has_forest &&
+	sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	int			m;
 
 	for (m = 0; m < model->n_metrics; m++)
@@ -438,7 +517,7 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 				   const SbaFeatures *features, double budget_probability, SbaVerdict *verdict)
 {
 	double		evidence[SBA_MAX_METRICS];
-	double		forest_evidence;
+	double		forest_evidence = 0;
 	double		univariate;
 	bool		usable[SBA_MAX_METRICS];
 	int			m;
@@ -472,8 +551,11 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 		metric->is_signal = usable[m] && evidence[m] >= SIGNAL_EVIDENCE;
 	}
 
-	verdict->forest_score = sba_forest_score_one(&model->forest, features->deviation);
-	forest_evidence = sba_tail_evidence(&model->forest_tail, verdict->forest_score);
+	if (model->has_forest)
+	{
+		verdict->forest_score = sba_forest_score_one(&model->forest, features->deviation);
+		forest_evidence = sba_tail_evidence(&model->forest_tail, verdict->forest_score);
+	}
 	univariate = sba_sample_evidence(metrics, model->n_metrics, features->deviation, evidence, 0, usable);
 	verdict->is_multivariate = forest_evidence > univariate;
 	verdict->evidence = sba_tail_evidence(&model->evidence_tail,
@@ -484,4 +566,12 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 		verdict->is_anomaly |= verdict->score < 0 && verdict->metric[m].is_signal;
 	if (!verdict->is_anomaly)
 		verdict->score = fmax(verdict->score, 0);
+}
+
+double
+sba_model_confidence(const SbaModel *model, bool is_multivariate)
+{
+	double		needed = is_multivariate ? SBA_FULL_ROWS_MULTIVARIATE : SBA_FULL_ROWS_UNIVARIATE;
+
+	return fmin((model->n_rows - model->n_borrowed / 2.0) / needed, 1);
 }

@@ -16,10 +16,15 @@
 #include <stdint.h>
 
 #include "core/calibration.h"
+#include "core/drift.h"
 #include "core/features.h"
 #include "core/forest.h"
 #include "core/metric.h"
 #include "core/status.h"
+
+/* Rows that give a verdict of one metric, or of several, full confidence. */
+#define SBA_FULL_ROWS_UNIVARIATE	500
+#define SBA_FULL_ROWS_MULTIVARIATE	1000
 
 /* Quantiles of the deviation, for percentiles: at 0, 1/32, ..., 1. */
 #define SBA_DEVIATION_QUANTILES 33
@@ -44,11 +49,15 @@ typedef struct SbaModel
 	int			n_metrics;
 	uint64_t	feature_set;
 	uint64_t	seed;
-	uint32_t	n_rows;			/* samples learnt from, held-out ones included */
+	uint32_t	n_rows;			/* samples learnt from, held-out and borrowed
+								 * ones included */
 	uint32_t	n_heldout;
+	uint32_t	n_borrowed;		/* of these, rows of other periods */
+	bool		has_forest;		/* false: too few rows, thresholds alone */
 	SbaForest	forest;			/* multivariate, over all deviations */
 	SbaTail		forest_tail;
 	SbaTail		evidence_tail;	/* of the largest evidence of a sample */
+	SbaDriftReference drift;
 	SbaMetricModel metric[SBA_MAX_METRICS];
 } SbaModel;
 
@@ -133,5 +142,11 @@ extern double sba_sample_evidence(const SbaMetric *metrics, int n_metrics,
 								  const double *deviation,
 								  const double *metric_evidence,
 								  double forest_evidence, const bool *usable);
+
+/*
+ * Confidence, 0 to 1, that the number of rows gives: in proportion to those that
+ * are needed, a borrowed row counting half.
+ */
+extern double sba_model_confidence(const SbaModel *model, bool is_multivariate);
 
 #endif							/* SBA_CORE_MODEL_H */

@@ -5,6 +5,7 @@
 #include "core/statistics.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Shorter runs are sorted by insertion. */
 #define INSERTION_LENGTH 24
@@ -113,9 +114,66 @@ sba_sort(double *values, size_t n)
 	introsort(values, n, depth);
 }
 
+#define DIGIT_BITS	11
+#define N_DIGITS	3
+#define DIGIT_VALUES (1 << DIGIT_BITS)
+
+static int
+digit_of(uint64_t word, int digit)
+{
+	return (int) (word >> (32 + digit * DIGIT_BITS)) & (DIGIT_VALUES - 1);
+}
+
+uint64_t
+sba_sortable(double key, uint32_t row)
+{
+	float		rounded = (float) key;
+	uint32_t	bits;
+
+	/* the bits of numbers that are not negative ascend like the numbers */
+	memcpy(&bits, &rounded, sizeof(bits));
+	return (uint64_t) bits << 32 | row;
+}
+
+/* Radix sort, least significant digit first. */
+void
+sba_sort_sortable(uint64_t *words, uint64_t *scratch, size_t n)
+{
+	uint32_t	position[N_DIGITS][DIGIT_VALUES];
+	uint64_t   *from = words;
+	uint64_t   *to = scratch;
+	int			digit;
+	size_t		i;
+
+	memset(position, 0, sizeof(position));
+	for (i = 0; i < n; i++)
+		for (digit = 0; digit < N_DIGITS; digit++)
+			position[digit][digit_of(words[i], digit)]++;
+	for (digit = 0; digit < N_DIGITS; digit++)
+	{
+		uint32_t	before = 0;
+		uint64_t   *swapped;
+		int			value;
+
+		for (value = 0; value < DIGIT_VALUES; value++)
+		{
+			uint32_t	count = position[digit][value];
+
+			position[digit][value] = before;
+			before += count;
+		}
+		for (i = 0; i < n; i++)
+			to[position[digit][digit_of(from[i], digit)]++] = from[i];
+		swapped = from;
+		from = to;
+		to = swapped;
+	}
+	memcpy(words, from, n * sizeof(uint64_t));
+}
+
 /* Bring the k-th smallest value to position k, smaller ones before it. */
-static double
-select_kth(double *values, size_t n, size_t k)
+double
+sba_select(double *values, size_t n, size_t k)
 {
 	size_t		low = 0;
 	size_t		high = n - 1;
@@ -164,7 +222,7 @@ sba_median(double *values, size_t n)
 
 	if (n == 0)
 		return NAN;
-	upper = select_kth(values, n, n / 2);
+	upper = sba_select(values, n, n / 2);
 	if (n % 2 == 1)
 		return upper;
 
@@ -174,6 +232,29 @@ sba_median(double *values, size_t n)
 		if (values[i] > lower)
 			lower = values[i];
 	return lower + (upper - lower) / 2;
+}
+
+double
+sba_quantile(double *values, size_t n, double probability)
+{
+	double		position = probability * (double) (n > 0 ? n - 1 : 0);
+	size_t		below = (size_t) position;
+	double		lower;
+	double		upper;
+	size_t		i;
+
+	if (n == 0)
+		return NAN;
+	lower = sba_select(values, n, below);
+	if (below >= n - 1)
+		return lower;
+
+	/* after the selection the larger values lie behind it */
+	upper = values[below + 1];
+	for (i = below + 2; i < n; i++)
+		if (values[i] < upper)
+			upper = values[i];
+	return lower + (position - (double) below) * (upper - lower);
 }
 
 double

@@ -22,10 +22,6 @@
 /* A model that serves for another period is trusted less. */
 #define FALLBACK_CONFIDENCE 0.85
 
-/* Rows that give a model full confidence. */
-#define FULL_CONFIDENCE_ROWS_UNIVARIATE		500.0
-#define FULL_CONFIDENCE_ROWS_MULTIVARIATE	1000.0
-
 /* Intervals without a sample after which a service is silent. */
 #define SILENT_INTERVALS 2
 
@@ -280,9 +276,8 @@ compute_features(const Detection *detection, const SbaService *service, const Sb
 static double
 confidence_of(const Sample *sample, const SbaModel *model, const SbaVerdict *verdict, bool is_fallback)
 {
-	double		needed = verdict->is_multivariate ?
-	FULL_CONFIDENCE_ROWS_MULTIVARIATE : FULL_CONFIDENCE_ROWS_UNIVARIATE;
-	double		confidence = sample->period_confidence * Min(1.0, model->n_rows / needed);
+	double		confidence = sample->period_confidence *
+	sba_model_confidence(model, verdict->is_multivariate);
 
 	if (verdict->n_known > 0)
 		confidence *= (double) verdict->n_present / verdict->n_known;

@@ -6,6 +6,7 @@
 #define SBA_DB_SAMPLES_H
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 
 #include "core/training.h"

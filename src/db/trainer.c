@@ -11,8 +11,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "db/calendar.h"
+#include "db/left_out.h"
+#include "db/model_card.h"
 #include "db/trainer.h"
-#include "pg/json_writer.h"
 #include "pg/query.h"
 #include "pg/settings.h"
 
@@ -36,42 +38,6 @@ free_trained_memory(void *argument)
 	TrainedMemory *trained = argument;
 
 	sba_free_trained_periods(trained->periods, trained->n_periods);
-}
-
-/* What a person wants to know of a model before trusting it. */
-static char *
-model_card(const SbaMetricCatalog *metrics, const SbaService *service, const SbaTrainedPeriod *trained)
-{
-	SbaJsonWriter card;
-	int			m;
-
-	sba_json_init(&card);
-	sba_json_open(&card, NULL, '{');
-	sba_json_integer(&card, "held_out", (int64) trained->n_heldout);
-	sba_json_integer(&card, "left_out", (int64) trained->n_left_out);
-	sba_json_number(&card, "contamination", service->contamination);
-	if (trained->bytes != NULL)
-	{
-		sba_json_integer(&card, "bytes", (int64) trained->length);
-		sba_json_number(&card, "held_out_flagged", trained->flagged_share);
-		sba_json_number(&card, "injected_faults_found", trained->recall);
-		sba_json_open(&card, "metrics", '{');
-		for (m = 0; m < metrics->n_metrics; m++)
-		{
-			const SbaMetricSummary *summary = &trained->metric[m];
-
-			sba_json_open(&card, metrics->metric[m].name, '{');
-			sba_json_integer(&card, "values", (int64) summary->n_values);
-			sba_json_number(&card, "p05", summary->p05);
-			sba_json_number(&card, "median", summary->median);
-			sba_json_number(&card, "p95", summary->p95);
-			sba_json_number(&card, "sigma", summary->sigma);
-			sba_json_close(&card, '}');
-		}
-		sba_json_close(&card, '}');
-	}
-	sba_json_close(&card, '}');
-	return card.text.data;
 }
 
 /*
@@ -127,6 +93,7 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	TrainedMemory *trained = palloc0(sizeof(TrainedMemory));
+	SbaServiceCalendar *calendar;
 	SbaSampleSeries *series;
 	SbaHistory	history;
 	SbaTrainingOptions options;
@@ -137,12 +104,15 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 
 	sba_lock_training(service->name);
 	series = sba_load_samples(metrics, periods, service, since, until);
+	calendar = sba_calendar_of_service(sba_load_calendar(since, until), service);
+	sba_calendar_apply_holidays(calendar, periods, series);
 	history.n_rows = series->n_rows;
 	history.n_metrics = metrics->n_metrics;
 	history.time_s = series->time_s;
 	history.minute_of_week = series->minute_of_week;
 	history.period = series->period;
 	history.values = series->values;
+	history.use = sba_row_uses(service, series, calendar);
 	options.n_periods = trained->n_periods = periods->n_periods;
 	options.interval_s = sba_sample_interval_s;
 	options.contamination = service->contamination;
@@ -170,7 +140,7 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 		model.seed = options.seed;
 		model.feature_set = sba_feature_set_hash(metrics->metric, metrics->n_metrics);
 		model.duration_ms = INSTR_TIME_GET_MILLISEC(took) / periods->n_periods;
-		model.card = model_card(metrics, service, result);
+		model.card = sba_model_card(metrics, service, series, p, result);
 		describe_samples(series, periods, p, &model);
 		report->period[p].version = sba_store_model(&model);
 		report->period[p].time_period = periods->name[p];

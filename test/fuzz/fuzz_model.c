@@ -108,6 +108,9 @@ use(const SbaModel *model)
 	SbaFeatures features;
 	SbaVerdict	verdict;
 	SbaLevelWindow window;
+	SbaDriftWindow recent = {0};
+	SbaDrift	drift;
+	double		standing[SBA_MAX_METRICS];
 	void	   *memory = malloc(sba_level_window_size(model->n_metrics, N_SAMPLES));
 
 	if (memory == NULL)
@@ -122,7 +125,13 @@ use(const SbaModel *model)
 		sba_model_explain(model, &features, &verdict);
 		check_verdict(model, &verdict);
 		sba_level_window_add(&window, metrics, baselines, (int64_t) s * INTERVAL_S, 600, samples[s]);
+		for (int m = 0; m < model->n_metrics; m++)
+			standing[m] = sba_drift_standing(metrics[m].kind, &baselines[m], 600, samples[s][m]);
+		sba_drift_window_add(&recent, model->n_metrics, standing);
 	}
+	sba_drift_measure(&model->drift, model->n_metrics, &recent, &drift);
+	if (!(drift.distance >= 0) || !(drift.effective_rows >= 0))
+		abort();
 	free(memory);
 }
 

@@ -110,6 +110,7 @@ static inline bool
 golden_model(int n_known, uint8_t **bytes, size_t *length)
 {
 	static uint8_t profile[SBA_PROFILE_SLOTS * 4];
+	static uint8_t inverse[GOLDEN_METRICS * GOLDEN_METRICS * 8];
 	SbaModel	model;
 	TestForest	forests[GOLDEN_METRICS];
 	GoldenForm	multivariate = {"", GOLDEN_METRICS, 6, 32};
@@ -126,7 +127,16 @@ golden_model(int n_known, uint8_t **bytes, size_t *length)
 	model.seed = GOLDEN_SEED;
 	model.n_rows = 8640;
 	model.n_heldout = 1728;
+	model.n_borrowed = 640;
+	model.has_forest = true;
 	model.forest = forests[GOLDEN_METRICS - 1].forest;
+	model.drift.known = n_known > 1;
+	model.drift.dependent_rows = 12.5;
+	model.drift.n_blocks = 21;
+	model.drift.mean[0] = 0.25;
+	model.drift.inverse_covariance = inverse;
+	for (int i = 0; i < n_known; i++)
+		sba_store_f64(inverse + 8 * i * (GOLDEN_METRICS + 1), 0.5);
 	golden_tail(&model.forest_tail, 0.375, 0.03125);
 	golden_tail(&model.evidence_tail, 0, 0.25);
 	for (int m = 0; m < GOLDEN_METRICS; m++)

@@ -55,7 +55,7 @@ normal(void)
 static SbaHistory
 make_history(void)
 {
-	SbaHistory	history = {N_ROWS, N_METRICS, time_s, minute_of_week, period, &values[0][0]};
+	SbaHistory	history = {N_ROWS, N_METRICS, time_s, minute_of_week, period, &values[0][0], NULL};
 	int			i;
 
 	random_state = 1;
