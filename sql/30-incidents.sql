@@ -195,6 +195,7 @@ BEGIN
     DELETE FROM smartbox.backfill_runs AS b WHERE b.service = OLD.service;
     DELETE FROM smartbox.models AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.calendar AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.slos AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.dependencies AS t WHERE t.service = OLD.service;
     RETURN NULL;
 END

@@ -252,8 +252,12 @@ BEGIN
     PERFORM smartbox.record_event(incident, event, at, incident.severity, incident.score,
         jsonb_build_object('reason', reason));
 
-    -- Nobody was told of a suspicion, so nobody is told that it is gone.
-    IF incident.confirmed_at IS NULL THEN
+    -- Who was not told of it is not told that it is gone: a suspicion, or what
+    -- stayed within the service's objectives.
+    IF incident.confirmed_at IS NULL OR NOT EXISTS (
+        SELECT FROM smartbox.alerts AS a
+        WHERE a.service = incident.service AND a.incident_id = incident.incident_id)
+    THEN
         RETURN NULL;
     END IF;
 
@@ -276,7 +280,7 @@ END
 $$;
 
 COMMENT ON FUNCTION smartbox.end_incident(smartbox.incidents, smartbox.incident_event, text, timestamptz) IS
-    'closes an incident; returns the resolution that went out, NULL for one that was never confirmed';
+    'closes an incident; returns the resolution that went out, NULL for one of which nobody was told';
 
 CREATE FUNCTION smartbox.miss_incident(
     incident smartbox.incidents, at timestamptz, resolution_grace_cycles integer)
@@ -491,7 +495,10 @@ BEGIN
         END IF;
         elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
 
-        IF escalated OR (action <> 'CONTINUE' AND incident.status = 'OPEN') THEN
+        -- What is within the service's objectives wakes nobody.
+        IF (escalated OR (action <> 'CONTINUE' AND incident.status = 'OPEN'))
+            AND elements[n]->'informational' IS DISTINCT FROM 'true'
+        THEN
             PERFORM smartbox.raise_alert(incident, alert_type, at, anomaly.severity,
                 payload || jsonb_build_object(
                     'alert_type', alert_type,

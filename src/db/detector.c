@@ -13,6 +13,7 @@
 
 #include "db/detector.h"
 #include "db/model_store.h"
+#include "db/objectives.h"
 #include "db/payload.h"
 #include "db/root_causes.h"
 #include "db/samples.h"
@@ -117,6 +118,7 @@ typedef struct Detection
 {
 	const SbaMetricCatalog *catalog;
 	const SbaPeriodMap *periods;
+	const SbaObjectives *objectives;
 	TimestampTz until;			/* the cycle's instant */
 	TimestampTz silent_before;	/* no sample after this one: silent */
 	bool		others_report;
@@ -361,6 +363,20 @@ any_value_is_usable(const SbaMetricCatalog *catalog, const Sample *sample)
 	return false;
 }
 
+/* Objectives have the last word, and one when there is no model. */
+static void
+apply_objectives(const Detection *detection, const SbaService *service, const Sample *sample, Outcome *outcome)
+{
+	SbaJudgement judgement = {outcome->is_anomaly, outcome->severity, outcome->payload};
+
+	if (!sba_apply_objectives(detection->objectives, service, sample->ts, sample->values, &judgement))
+		return;
+	outcome->is_new = true;
+	outcome->is_anomaly = judgement.is_anomaly;
+	outcome->severity = judgement.severity;
+	outcome->payload = judgement.payload;
+}
+
 static void
 detect_one(const Detection *detection, const SbaService *service, Outcome *outcome)
 {
@@ -382,6 +398,8 @@ detect_one(const Detection *detection, const SbaService *service, Outcome *outco
 	{
 		if (outcome->is_new || detection->verbose)
 			judge_sample(detection, service, &sample, outcome);
+		if (stored == (Datum) 0)
+			apply_objectives(detection, service, &sample, outcome);
 	}
 	else if (outcome->is_new)
 	{
@@ -533,6 +551,8 @@ sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	arguments[1] = TimestampTzGetDatum(detection.until);
 	sba_query_run(&others_report_query, arguments, NULL, 1);
 	detection.others_report = SPI_processed > 0;
+	detection.objectives = sba_load_objectives(metrics, services, n_services,
+											   detection.silent_before, detection.until);
 
 	for (i = 0; i < n_services; i++)
 	{

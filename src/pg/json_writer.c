@@ -74,6 +74,13 @@ sba_json_integer(SbaJsonWriter *writer, const char *key, int64 value)
 }
 
 void
+sba_json_boolean(SbaJsonWriter *writer, const char *key, bool value)
+{
+	begin_item(writer, key);
+	appendStringInfoString(&writer->text, value ? "true" : "false");
+}
+
+void
 sba_json_null(SbaJsonWriter *writer, const char *key)
 {
 	begin_item(writer, key);

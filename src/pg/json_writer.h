@@ -25,6 +25,7 @@ extern void sba_json_string(SbaJsonWriter *writer, const char *key, const char *
 /* Six significant digits; null when not finite. */
 extern void sba_json_number(SbaJsonWriter *writer, const char *key, double value);
 extern void sba_json_integer(SbaJsonWriter *writer, const char *key, int64 value);
+extern void sba_json_boolean(SbaJsonWriter *writer, const char *key, bool value);
 extern void sba_json_null(SbaJsonWriter *writer, const char *key);
 
 /* The text as a jsonb value. */

@@ -26,14 +26,14 @@ SELECT set_eq(
     ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.services',
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.backfill_runs', 'smartbox.detections',
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
-          'smartbox.calendar', 'smartbox.dependencies'],
+          'smartbox.calendar', 'smartbox.dependencies', 'smartbox.slos'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
     ARRAY['smartbox.active_incidents', 'smartbox.incident_timeline', 'smartbox.anomalies',
           'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics',
           'smartbox.training_progress', 'smartbox.backfill_progress', 'smartbox.incident_groups',
-          'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events'],
+          'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status'],
     'the views');
 SELECT is_empty($$ SELECT name FROM relation WHERE relkind = 'S' $$, 'no sequences');
 SELECT is_empty(
@@ -164,6 +164,7 @@ INSERT INTO smartbox.training_runs (service) VALUES ('booking');
 INSERT INTO smartbox.backfill_runs (service, run_id, started_at, updated_at, span, pieces, pid) VALUES ('booking', gen_random_uuid(), now(), now(), 'empty', 1, 1);
 INSERT INTO smartbox.calendar (service, kind, starts_at) VALUES ('booking', 'busy', '2024-01-15');
 INSERT INTO smartbox.dependencies (service, depends_on) VALUES ('booking', 'search');
+INSERT INTO smartbox.slos (service, metric, acceptable, warning, objective) VALUES ('booking', 'error_rate', 0.002, 0.005, 0.01);
 INSERT INTO smartbox.detections (service, ts, is_anomaly) SELECT 'booking', now() + n * interval '1 min', true FROM generate_series(0, 1) AS n;
 CREATE FUNCTION pg_temp.rows_of(of_service text) RETURNS TABLE (name text, rows bigint) LANGUAGE plpgsql AS $$
 BEGIN

@@ -59,6 +59,11 @@ INSERT INTO smartbox.backfill_runs (service, run_id, started_at, updated_at, spa
 SELECT service, '00000000-0000-4000-8000-000000000001', now(), now(), '(2024-01-01 00:00+00,2024-01-15 00:00+00]', 3, 1, 700, E'a\nb', 1
 FROM smartbox.services;
 
+-- Objectives, of all and of one, of which one is switched off.
+INSERT INTO smartbox.slos (service, metric, acceptable, warning, objective, min_requests, busy_factor, target, enabled) VALUES
+    ('*', 'error_rate', 0.002, 0.005, 0.01, 30, 2, 0.999, true), ('booking', 'request_rate', 20, 10, 0.1, 0, 1, 0.9, true),
+    ('mobile-api', 'error_rate', 0, 0, 0.01, 100, 1.5, 0.99, false);
+
 -- Dependencies, in a circle and out of the fleet.
 INSERT INTO smartbox.dependencies VALUES ('booking', 'payment'), ('payment', 'booking'), ('payment', 'bank');
 INSERT INTO smartbox.dependencies VALUES ('mobile-api', 'booking', E'it''s "n\u00e9cessaire"');
