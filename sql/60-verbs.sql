@@ -90,27 +90,20 @@ AS 'MODULE_PATHNAME', 'sba_judge_samples';
 COMMENT ON FUNCTION smartbox.judge_samples() IS
     'run_inference() for all enabled services, from the samples that are there: nothing is fetched';
 
+CREATE PROCEDURE smartbox.collect_for_cycle()
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'sba_collect_for_cycle';
+
+COMMENT ON PROCEDURE smartbox.collect_for_cycle() IS
+    'collect_metrics() for all enabled services, holding no snapshot and no lock while the source is waited for; a source that does not answer is a warning';
+
 -- A procedure that commits cannot have a search_path of its own: every name
 -- in it is qualified.
 CREATE PROCEDURE run_cycle()
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    BEGIN
-        PERFORM @extschema@.collect_metrics();
-    EXCEPTION
-        WHEN object_not_in_prerequisite_state THEN
-            NULL;               -- no source: what users insert is judged
-        -- What a source can make go wrong: no answer or a refusal, one that
-        -- cannot be read, is too large or of another kind, and a secret
-        -- that cannot be read.
-        WHEN connection_failure OR external_routine_exception OR data_exception
-            OR program_limit_exceeded OR cardinality_violation OR datatype_mismatch
-            OR config_file_error THEN
-            RAISE WARNING USING
-                MESSAGE = pg_catalog.format('metrics were not collected: %s', SQLERRM),
-                ERRCODE = SQLSTATE;
-    END;
+    CALL smartbox.collect_for_cycle();
     COMMIT;
     PERFORM smartbox.judge_samples();
     COMMIT;

@@ -4,10 +4,15 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/rangetypes.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -20,6 +25,7 @@
 #include "sqlfn/collector.h"
 
 SBA_FUNCTION(sba_collect_metrics);
+SBA_FUNCTION(sba_collect_for_cycle);
 SBA_FUNCTION(sba_backfill_metrics);
 SBA_FUNCTION(sba_discover_services);
 
@@ -84,6 +90,99 @@ sba_collect_metrics(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	PG_RETURN_NULL();
+}
+
+/*
+ * A procedure that commits cannot have a search_path of its own, so it is
+ * pinned around each of its parts.  Returns what ends it.
+ */
+static int
+pin_search_path(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+/*
+ * Fetch what a cycle needs.  Whatever goes wrong is a warning, except for a
+ * cancel or shutdown; nothing is stored then.
+ */
+static SbaMetricGrid *
+fetch_or_warn(const SbaMetricCatalog *metrics, SbaMetricQuery *queries,
+			  const SbaService *services, int n_services)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	SbaMetricGrid *volatile grid = NULL;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(memory);
+	PG_TRY();
+	{
+		grid = sba_fetch_current(metrics, queries, services, n_services, false, ERROR);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(memory);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		grid = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(memory);
+	CurrentResourceOwner = owner;
+	if (error == NULL)
+		return grid;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		ReThrowError(error);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("metrics were not collected: %s", error->message),
+			 error->detail == NULL ? 0 : errdetail_internal("%s", error->detail)));
+	return NULL;
+}
+
+/*
+ * smartbox.collect_for_cycle(), a procedure: collect_metrics() for all enabled
+ * services, with no snapshot and no lock while the source is waited for.  A
+ * source that does not answer is a warning.
+ */
+Datum
+sba_collect_for_cycle(PG_FUNCTION_ARGS)
+{
+	CallContext *call = castNode(CallContext, fcinfo->context);
+	SbaMetricCatalog *metrics;
+	SbaMetricQuery *queries;
+	SbaMetricGrid *grid;
+	SbaService *services;
+	int			n_services;
+	int			level;
+
+	if (!sba_has_source())
+		PG_RETURN_VOID();
+	SPI_connect_ext(call->atomic ? 0 : SPI_OPT_NONATOMIC);
+	level = pin_search_path();
+	metrics = sba_load_metrics();
+	services = sba_load_services(NULL, &n_services);
+	AtEOXact_GUC(true, level);
+	if (!call->atomic)
+		SPI_commit();
+
+	queries = sba_make_metric_queries(metrics);
+	grid = fetch_or_warn(metrics, queries, services, n_services);
+
+	level = pin_search_path();
+	if (grid != NULL)
+		sba_store_current(metrics, queries, grid, services, n_services);
+	AtEOXact_GUC(true, level);
+	SPI_finish();
+	PG_RETURN_VOID();
 }
 
 static Datum

@@ -88,25 +88,29 @@ service_names(const SbaService *services, int n_services)
 	return names;
 }
 
-SbaCollected *
-sba_collect(const SbaMetricCatalog *metrics, const SbaService *services,
-			int n_services, bool only_these, int failure_level)
+SbaMetricGrid *
+sba_fetch_current(const SbaMetricCatalog *metrics, SbaMetricQuery *queries,
+				  const SbaService *services, int n_services, bool only_these, int failure_level)
 {
-	SbaCollected *collected = palloc0(sizeof(SbaCollected) * (n_services + 1));
-	SbaNewSample *samples = palloc0(sizeof(SbaNewSample) * (n_services + 1));
-	SbaMetricQuery *queries = sba_make_metric_queries(metrics);
 	SbaMetricGrid *grid;
-	int			n_samples = 0;
-	int			i;
-	int			m;
 
 	if (n_services == 0)
-		return collected;
+		return NULL;
 	grid = sba_metric_grid_create(service_names(services, n_services), n_services, metrics->n_metrics,
 								  sba_current_slot(), sba_sample_interval_s, 1);
 	sba_source_fetch(queries, metrics->n_metrics, grid, only_these);
-	if (!report_failures(queries, metrics->n_metrics, failure_level))
-		return collected;
+	return report_failures(queries, metrics->n_metrics, failure_level) ? grid : NULL;
+}
+
+SbaCollected *
+sba_store_current(const SbaMetricCatalog *metrics, const SbaMetricQuery *queries,
+				  const SbaMetricGrid *grid, const SbaService *services, int n_services)
+{
+	SbaCollected *collected = palloc0(sizeof(SbaCollected) * (n_services + 1));
+	SbaNewSample *samples = palloc0(sizeof(SbaNewSample) * (n_services + 1));
+	int			n_samples = 0;
+	int			i;
+	int			m;
 
 	for (i = 0; i < n_services; i++)
 	{
@@ -131,4 +135,17 @@ sba_collect(const SbaMetricCatalog *metrics, const SbaService *services,
 	}
 	sba_store_samples(metrics, samples, n_samples);
 	return collected;
+}
+
+SbaCollected *
+sba_collect(const SbaMetricCatalog *metrics, const SbaService *services,
+			int n_services, bool only_these, int failure_level)
+{
+	SbaMetricQuery *queries = sba_make_metric_queries(metrics);
+	SbaMetricGrid *grid = sba_fetch_current(metrics, queries, services, n_services,
+											only_these, failure_level);
+
+	if (grid == NULL)
+		return palloc0(sizeof(SbaCollected) * (n_services + 1));
+	return sba_store_current(metrics, queries, grid, services, n_services);
 }

@@ -29,6 +29,16 @@ typedef struct SbaCollected
 extern SbaCollected *sba_collect(const SbaMetricCatalog *metrics, const SbaService *services,
 								 int n_services, bool only_these, int failure_level);
 
+/*
+ * The two halves of it.  The first touches no table; it returns NULL when there
+ * is nothing to store.
+ */
+extern SbaMetricGrid *sba_fetch_current(const SbaMetricCatalog *metrics, SbaMetricQuery *queries,
+										const SbaService *services, int n_services,
+										bool only_these, int failure_level);
+extern SbaCollected *sba_store_current(const SbaMetricCatalog *metrics, const SbaMetricQuery *queries,
+									   const SbaMetricGrid *grid, const SbaService *services, int n_services);
+
 /* Seconds since 1970, as the source counts, from and to timestamps. */
 extern TimestampTz sba_time_of_unix(int64 seconds);
 extern int64 sba_unix_of_time(TimestampTz ts);
