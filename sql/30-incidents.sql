@@ -88,6 +88,7 @@ CREATE TABLE smartbox.incidents (
     description text NOT NULL DEFAULT '',
     root_service text,
     root_incident_id text,
+    pattern text,
     PRIMARY KEY (service, incident_id),
     CONSTRAINT incidents_root_check
         CHECK ((root_service IS NULL) = (root_incident_id IS NULL) AND root_service <> service),
@@ -128,6 +129,7 @@ COMMENT ON COLUMN smartbox.incidents.signals IS 'all names and signals under whi
 COMMENT ON COLUMN smartbox.incidents.description IS 'in words, of the last detection';
 COMMENT ON COLUMN smartbox.incidents.root_service IS 'the service whose incident is suspected to be behind this one, by smartbox.dependencies; NULL: none is';
 COMMENT ON COLUMN smartbox.incidents.root_incident_id IS 'that incident';
+COMMENT ON COLUMN smartbox.incidents.pattern IS 'the pattern that explained it best in the last detection that one did; it changes as the fault develops, which is an event and never another incident';
 
 CREATE TABLE smartbox.incident_events (
     service text NOT NULL,
@@ -152,7 +154,7 @@ COMMENT ON COLUMN smartbox.incident_events.ts IS 'instant of the sample that mad
 COMMENT ON COLUMN smartbox.incident_events.status IS 'status of the incident afterwards';
 COMMENT ON COLUMN smartbox.incident_events.severity IS 'severity in this cycle; of the whole incident when it was not detected';
 COMMENT ON COLUMN smartbox.incident_events.score IS 'score in this cycle; of the whole incident when it was not detected';
-COMMENT ON COLUMN smartbox.incident_events.details IS 'what else there is to say: another anomaly_name, severities of an escalation, the reason of an end';
+COMMENT ON COLUMN smartbox.incident_events.details IS 'what else there is to say: another anomaly_name or pattern, severities of an escalation, the reason of an end';
 COMMENT ON COLUMN smartbox.incident_events.recorded_at IS 'when the row was written';
 
 CREATE TABLE smartbox.alerts (

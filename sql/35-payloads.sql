@@ -57,7 +57,8 @@ CREATE TYPE smartbox.anomaly AS (
     score double precision,
     confidence double precision,
     description text,
-    signals text[]
+    signals text[],
+    pattern text
 );
 
 COMMENT ON TYPE smartbox.anomaly IS 'one thing that is wrong in a detection, as the state machine sees it';
@@ -75,6 +76,7 @@ BEGIN
     result.score := element->>'score';
     result.confidence := element->>'confidence_score';
     result.description := coalesce(element->>'description', '');
+    result.pattern := nullif(element->>'pattern', '');
     result.severity := coalesce((element->>'severity')::smartbox.severity,
                                 @extschema@.score_to_severity(result.score),
                                 detection_severity);

@@ -117,15 +117,16 @@ BEGIN
     INSERT INTO smartbox.incidents
         (service, incident_id, fingerprint_id, anomaly_name,
          status, confirmed_at, severity, score, confidence, first_seen, last_seen, last_evaluated,
-         occurrence_count, consecutive_detections, missed_cycles, signals, description)
+         occurrence_count, consecutive_detections, missed_cycles, signals, description, pattern)
     VALUES
         (of_service, incident.incident_id, anomaly.fingerprint_id, anomaly.name,
          CASE WHEN confirmed THEN 'OPEN' ELSE 'SUSPECTED' END::smartbox.incident_status,
          CASE WHEN confirmed THEN at END,
          anomaly.severity, anomaly.score, anomaly.confidence, at, at, at,
-         1, 1, 0, anomaly.signals, anomaly.description);
+         1, 1, 0, anomaly.signals, anomaly.description, anomaly.pattern);
 
-    PERFORM smartbox.record_event(incident, 'CREATE', at, anomaly.severity, anomaly.score);
+    PERFORM smartbox.record_event(incident, 'CREATE', at, anomaly.severity, anomaly.score,
+        jsonb_strip_nulls(jsonb_build_object('pattern', anomaly.pattern)));
     SELECT i.* INTO incident
     FROM smartbox.incidents AS i
     WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
@@ -197,6 +198,10 @@ BEGIN
     IF anomaly.name <> incident.anomaly_name THEN
         details := details || jsonb_build_object('anomaly_name', anomaly.name);
     END IF;
+    IF anomaly.pattern <> incident.pattern OR incident.pattern IS NULL THEN
+        details := details || jsonb_strip_nulls(jsonb_build_object('pattern', anomaly.pattern));
+    END IF;
+    incident.pattern := coalesce(anomaly.pattern, incident.pattern);
 
     UPDATE smartbox.incidents AS i SET
         status = incident.status,
@@ -212,7 +217,8 @@ BEGIN
         consecutive_detections = incident.consecutive_detections,
         missed_cycles = incident.missed_cycles,
         signals = incident.signals,
-        description = incident.description
+        description = incident.description,
+        pattern = incident.pattern
     WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
 
     UPDATE smartbox.fingerprints AS f

@@ -23,7 +23,8 @@ SELECT
     i.signals,
     i.description,
     i.root_service,
-    i.root_incident_id
+    i.root_incident_id,
+    i.pattern
 FROM smartbox.incidents AS i
     JOIN smartbox.services AS s ON s.service = i.service
 WHERE i.status <> 'CLOSED';
@@ -50,6 +51,7 @@ COMMENT ON COLUMN smartbox.active_incidents.signals IS 'all names and signals un
 COMMENT ON COLUMN smartbox.active_incidents.description IS 'in words, of the last detection';
 COMMENT ON COLUMN smartbox.active_incidents.root_service IS 'the service whose incident is suspected to be behind this one; NULL: none is';
 COMMENT ON COLUMN smartbox.active_incidents.root_incident_id IS 'that incident';
+COMMENT ON COLUMN smartbox.active_incidents.pattern IS 'the pattern that explained it best in the last detection that one did';
 
 CREATE VIEW smartbox.incident_timeline AS
 SELECT
@@ -62,6 +64,7 @@ SELECT
     e.severity,
     e.score,
     coalesce(e.details->>'anomaly_name', i.anomaly_name) AS anomaly_name,
+    e.details->>'pattern' AS pattern,
     e.details->>'reason' AS reason,
     smartbox.minutes_between(i.first_seen, e.ts) AS minutes_since_first_seen,
     e.recorded_at
@@ -78,6 +81,7 @@ COMMENT ON COLUMN smartbox.incident_timeline.status IS 'status of the incident a
 COMMENT ON COLUMN smartbox.incident_timeline.severity IS 'severity in this cycle';
 COMMENT ON COLUMN smartbox.incident_timeline.score IS 'score in this cycle';
 COMMENT ON COLUMN smartbox.incident_timeline.anomaly_name IS 'what was wrong, by the name that it had in this cycle';
+COMMENT ON COLUMN smartbox.incident_timeline.pattern IS 'the pattern that explains it best, where that is new';
 COMMENT ON COLUMN smartbox.incident_timeline.reason IS 'why the incident ended; of a REOPEN, why it had ended before';
 COMMENT ON COLUMN smartbox.incident_timeline.minutes_since_first_seen IS 'minutes since the first detection';
 COMMENT ON COLUMN smartbox.incident_timeline.recorded_at IS 'when the event was written';
@@ -90,6 +94,7 @@ SELECT
     d.time_period,
     a.anomaly->>'name' AS anomaly_name,
     a.anomaly->>'type' AS anomaly_type,
+    a.anomaly->>'pattern' AS pattern,
     (a.anomaly->>'severity')::smartbox.severity AS severity,
     (a.anomaly->>'score')::double precision AS score,
     (a.anomaly->>'confidence_score')::double precision AS confidence,
@@ -113,6 +118,7 @@ COMMENT ON COLUMN smartbox.anomalies.anomaly_number IS 'number within the detect
 COMMENT ON COLUMN smartbox.anomalies.time_period IS 'part of the week';
 COMMENT ON COLUMN smartbox.anomalies.anomaly_name IS 'what is wrong';
 COMMENT ON COLUMN smartbox.anomalies.anomaly_type IS 'what found it';
+COMMENT ON COLUMN smartbox.anomalies.pattern IS 'the pattern that explains it best; NULL: none matches';
 COMMENT ON COLUMN smartbox.anomalies.severity IS 'how bad it is';
 COMMENT ON COLUMN smartbox.anomalies.score IS 'calibrated score, lower is stranger';
 COMMENT ON COLUMN smartbox.anomalies.confidence IS 'how far to trust it, 0 to 1';

@@ -4,6 +4,10 @@
  */
 #include "core/severity.h"
 
+#include <string.h>
+
+static const char *const severity_names[] = {"none", "low", "medium", "high", "critical"};
+
 SbaSeverity
 sba_severity_of_score(double score)
 {
@@ -19,7 +23,21 @@ sba_severity_of_score(double score)
 const char *
 sba_severity_name(SbaSeverity severity)
 {
-	static const char *const names[] = {"none", "low", "medium", "high", "critical"};
+	return severity_names[severity];
+}
 
-	return names[severity];
+bool
+sba_severity_by_name(const char *name, SbaSeverity *severity)
+{
+	int			i;
+
+	for (i = SBA_SEVERITY_NONE; i <= SBA_SEVERITY_CRITICAL; i++)
+	{
+		if (strcmp(severity_names[i], name) == 0)
+		{
+			*severity = (SbaSeverity) i;
+			return true;
+		}
+	}
+	return false;
 }

@@ -5,6 +5,8 @@
 #ifndef SBA_CORE_SEVERITY_H
 #define SBA_CORE_SEVERITY_H
 
+#include <stdbool.h>
+
 /* In the order of smartbox.severity. */
 typedef enum SbaSeverity
 {
@@ -23,5 +25,8 @@ extern SbaSeverity sba_severity_of_score(double score);
 
 /* Its name in smartbox.severity. */
 extern const char *sba_severity_name(SbaSeverity severity);
+
+/* The severity of that name; false when there is none. */
+extern bool sba_severity_by_name(const char *name, SbaSeverity *severity);
 
 #endif							/* SBA_CORE_SEVERITY_H */

@@ -12,6 +12,7 @@
 #include "utils/timestamp.h"
 
 #include "db/detector.h"
+#include "db/diagnosis.h"
 #include "db/model_store.h"
 #include "db/objectives.h"
 #include "db/payload.h"
@@ -66,6 +67,13 @@ static SbaQuery stored_payload_query = {
 	.text = "SELECT payload FROM smartbox.detections WHERE service = $1 AND ts = $2",
 	.n_arguments = 2,
 	.argument_types = {TEXTOID, TIMESTAMPTZOID},
+	.expected = SPI_OK_SELECT,
+};
+
+static SbaQuery active_incident_query = {
+	.text = "SELECT 1 FROM smartbox.incidents WHERE service = $1 AND status <> 'CLOSED' LIMIT 1",
+	.n_arguments = 1,
+	.argument_types = {TEXTOID},
 	.expected = SPI_OK_SELECT,
 };
 
@@ -244,8 +252,8 @@ reorder_values(const double *by_catalog, const int *catalog_index, int n_metrics
 	}
 }
 
-/* Features of the sample, from the 24 hours of samples before it. */
-static void
+/* Features of the sample, from the 24 hours of samples before it, which it returns. */
+static SbaSampleSeries *
 compute_features(const Detection *detection, const SbaService *service, const SbaModel *model,
 				 const SbaMetric *metrics, const int *catalog_index, const Sample *sample,
 				 const double *values, SbaFeatures *features)
@@ -272,6 +280,7 @@ compute_features(const Detection *detection, const SbaService *service, const Sb
 	}
 	sba_compute_features(metrics, baselines, &window, sample->minute_of_week,
 						 sba_sample_interval_s, values, features);
+	return series;
 }
 
 /* How far the verdict can be trusted, 0..1. */
@@ -286,56 +295,114 @@ confidence_of(const Sample *sample, const SbaModel *model, const SbaVerdict *ver
 	return is_fallback ? confidence * FALLBACK_CONFIDENCE : confidence;
 }
 
+/* Say what was found, in the payload and in the columns beside it. */
+static void
+conclude(const Detection *detection, const Sample *sample, const SbaEvaluatedSample *evaluated,
+		 SbaDiagnosis *diagnosis, SbaPayloadInput *input, Outcome *outcome)
+{
+	bool		by_score = evaluated->verdict->is_anomaly;
+
+	outcome->is_anomaly = by_score || diagnosis->n_broken > 0;
+	if (outcome->is_anomaly)
+	{
+		sba_diagnose(evaluated, diagnosis);
+		outcome->severity = sba_diagnosed_severity(diagnosis, by_score ?
+												   sba_severity_of_score(evaluated->verdict->score) : SBA_SEVERITY_NONE);
+	}
+	input->sample = evaluated;
+	input->diagnosis = diagnosis;
+	input->is_anomaly = outcome->is_anomaly;
+	input->severity = outcome->severity;
+	input->warnings = sample->warnings;
+	outcome->payload = sba_verdict_payload(input);
+	if (detection->verbose && evaluated->model != NULL)
+		outcome->explanation = sba_explanation_payload(input);
+}
+
+/*
+ * Without a model only rules have a say.  That none is broken is worth a row
+ * only where an incident waits for its end.
+ */
+static void
+judge_without_model(const Detection *detection, const SbaService *service, const Sample *sample, Outcome *outcome)
+{
+	SbaPayloadInput input = {0};
+	SbaVerdict	nothing = {0};
+	SbaDiagnosis diagnosis;
+	SbaEvaluatedSample evaluated = {0};
+	Datum		argument = CStringGetTextDatum(service->name);
+
+	evaluated.service = service;
+	evaluated.ts = sample->ts;
+	evaluated.time_period = sample->time_period;
+	evaluated.minute_of_week = sample->minute_of_week;
+	evaluated.n_metrics = detection->catalog->n_metrics;
+	evaluated.metrics = detection->catalog->metric;
+	evaluated.units = detection->catalog->unit;
+	evaluated.values = sample->values;
+	evaluated.verdict = &nothing;
+	sba_check_rules(&evaluated, &diagnosis);
+	conclude(detection, sample, &evaluated, &diagnosis, &input, outcome);
+	if (outcome->is_anomaly)
+		return;
+	sba_query_run(&active_incident_query, &argument, NULL, 1);
+	if (SPI_processed > 0)
+		return;
+	outcome->is_new = false;
+	outcome->payload = sba_error_payload(service, sample->ts, sample->time_period, "MODEL_NOT_FOUND",
+										 "no model of this service was trained and accepted",
+										 "Call train_models(), and look at smartbox.model_status.");
+}
+
 static void
 judge_sample(const Detection *detection, const SbaService *service, const Sample *sample, Outcome *outcome)
 {
 	SbaPayloadInput input = {0};
+	SbaEvaluatedSample evaluated = {0};
 	SbaMetric	metrics[SBA_MAX_METRICS];
 	const char *units[SBA_MAX_METRICS];
 	int			catalog_index[SBA_MAX_METRICS];
 	double		values[SBA_MAX_METRICS];
 	SbaFeatures features;
 	SbaVerdict	verdict;
+	SbaDiagnosis diagnosis;
 	const SbaActiveModel *active = find_model(detection, service, sample->time_period, &input.fallback_period);
 
 	if (active == NULL)
 	{
-		outcome->is_new = false;
-		outcome->payload = sba_error_payload(service, sample->ts, sample->time_period, "MODEL_NOT_FOUND",
-											 "no model of this service was trained and accepted",
-											 "Call train_models(), and look at smartbox.model_status.");
+		judge_without_model(detection, service, sample, outcome);
 		return;
 	}
 	match_metrics(detection->catalog, &active->model, metrics, units, catalog_index);
 	reorder_values(sample->values, catalog_index, active->model.n_metrics, values);
-	compute_features(detection, service, &active->model, metrics, catalog_index, sample, values, &features);
+	evaluated.history = compute_features(detection, service, &active->model, metrics, catalog_index,
+										 sample, values, &features);
 	sba_model_evaluate(&active->model, metrics, values, &features, sba_budget_probability(service), &verdict);
-	if (verdict.is_anomaly || detection->verbose)
-		sba_model_explain(&active->model, &features, &verdict);
 
 	outcome->has_model = true;
-	outcome->is_anomaly = verdict.is_anomaly;
 	outcome->score = verdict.score;
-	outcome->severity = verdict.is_anomaly ? sba_severity_of_score(verdict.score) : SBA_SEVERITY_NONE;
 	outcome->confidence = confidence_of(sample, &active->model, &verdict, input.fallback_period != NULL);
 	outcome->model_version = active->version;
 
-	input.service = service;
-	input.ts = sample->ts;
-	input.time_period = sample->time_period;
-	input.n_metrics = active->model.n_metrics;
-	input.metrics = metrics;
-	input.units = units;
-	input.values = values;
-	input.verdict = &verdict;
-	input.severity = outcome->severity;
+	evaluated.service = service;
+	evaluated.ts = sample->ts;
+	evaluated.time_period = sample->time_period;
+	evaluated.minute_of_week = sample->minute_of_week;
+	evaluated.n_metrics = active->model.n_metrics;
+	evaluated.metrics = metrics;
+	evaluated.units = units;
+	evaluated.values = values;
+	evaluated.verdict = &verdict;
+	evaluated.model = &active->model;
+	evaluated.features = &features;
+	evaluated.catalog_index = catalog_index;
+	sba_check_rules(&evaluated, &diagnosis);
+	if (verdict.is_anomaly || diagnosis.n_broken > 0 || detection->verbose)
+		sba_model_explain(&active->model, &features, &verdict);
 	input.confidence = outcome->confidence;
 	input.model_version = active->version;
 	input.model_trained_at = active->trained_at;
-	input.warnings = sample->warnings;
-	outcome->payload = sba_verdict_payload(&input);
-	if (detection->verbose)
-		outcome->explanation = sba_explanation_payload(&input);
+	conclude(detection, sample, &evaluated, &diagnosis, &input, outcome);
 }
 
 /* The payload that was stored for this instant; 0 when there is none. */

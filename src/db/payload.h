@@ -8,24 +8,22 @@
 #include "core/model.h"
 #include "core/severity.h"
 #include "db/catalog.h"
+#include "db/diagnosis.h"
 
 /* Everything that the payload of one evaluated sample says. */
 typedef struct SbaPayloadInput
 {
-	const SbaService *service;
-	TimestampTz ts;
-	const char *time_period;
-	const char *fallback_period;	/* whose model served instead; or NULL */
-	int			n_metrics;
-	const SbaMetric *metrics;	/* in the model's order */
-	const char **units;
-	const double *values;
-	const SbaVerdict *verdict;
+	const SbaEvaluatedSample *sample;
+	const SbaDiagnosis *diagnosis;
+	bool		is_anomaly;
 	SbaSeverity severity;		/* none when there is no anomaly */
+	List	   *warnings;		/* of strings */
+
+	/* with a model */
+	const char *fallback_period;	/* whose model served instead; or NULL */
 	double		confidence;
 	int			model_version;
 	TimestampTz model_trained_at;
-	List	   *warnings;		/* of strings */
 } SbaPayloadInput;
 
 /* Payload of an evaluated sample: anomaly_detected or no_anomaly. */

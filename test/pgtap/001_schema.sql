@@ -19,14 +19,14 @@ CREATE TEMP VIEW service_table AS
 SELECT r.oid, r.name
 FROM relation AS r
 WHERE r.relkind = 'r' AND r.name NOT IN
-    ('smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods');
+    ('smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns');
 
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'r' $$,
     ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.services',
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.backfill_runs', 'smartbox.detections',
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
-          'smartbox.calendar', 'smartbox.dependencies', 'smartbox.slos'],
+          'smartbox.calendar', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
@@ -76,7 +76,7 @@ SELECT set_eq(
     $$ SELECT c.oid::regclass::text
        FROM pg_extension AS x, unnest(x.extconfig, x.extcondition) AS c(oid, condition)
        WHERE x.extname = 'smartbox_anomaly' AND c.condition = 'WHERE NOT shipped' $$,
-    ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods'],
+    ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns'],
     'the catalogs without their shipped rows');
 
 -- What \d+ and \df+ show.

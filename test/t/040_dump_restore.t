@@ -29,6 +29,14 @@ UPDATE smartbox.metrics SET enabled = false WHERE metric = 'database_latency';
 INSERT INTO smartbox.calendar (service, kind, starts_at, ends_at, description) VALUES
     ('*', 'holiday', '2024-12-25', NULL, 'Noël'), ('booking', 'maintenance', '2024-01-15 22:00', '2024-01-15 23:30', '');
 
+-- Rules and patterns: some of the user's, some changed; one speaks of a metric of theirs.
+INSERT INTO smartbox.rules (service, metric, comparison, threshold, severity) VALUES ('booking', 'queue', 'above', 500, 'medium');
+INSERT INTO smartbox.rules (metric, comparison, threshold, severity) VALUES ('queue', 'above', 900, 'high');
+UPDATE smartbox.rules SET threshold = 0.07 WHERE metric = 'error_rate';
+INSERT INTO smartbox.patterns (pattern, severity, conditions, message)
+VALUES ('queue_full', 'high', '{"queue": "high"}', E'{queue} \\ "waiting" in {service}\t');
+UPDATE smartbox.patterns SET enabled = false WHERE pattern = 'traffic_surge_healthy';
+
 -- Periods: a new one in the middle of the day, a border that moved.
 BEGIN;
 UPDATE smartbox.time_periods SET start_hour = 19 WHERE time_period = 'evening_hours' AND start_hour = 18;

@@ -1,0 +1,82 @@
+/*
+ * diagnosis.h
+ *	  What a sample's values mean: the hard rules that it breaks, the patterns
+ *	  that its signals match, and the texts for people.
+ */
+#ifndef SBA_DB_DIAGNOSIS_H
+#define SBA_DB_DIAGNOSIS_H
+
+#include "core/model.h"
+#include "core/rules.h"
+#include "db/catalog.h"
+#include "db/patterns.h"
+#include "db/samples.h"
+
+/* Patterns that are listed with an anomaly. */
+#define SBA_MAX_MATCHES 8
+
+/* A rule and the metric that it looked at. */
+typedef struct SbaRuleFinding
+{
+	const SbaRule *rule;
+	int			metric;			/* in the order of the sample's metrics */
+} SbaRuleFinding;
+
+/* An evaluated sample, with what its model knows; metrics in one order. */
+typedef struct SbaEvaluatedSample
+{
+	const SbaService *service;
+	TimestampTz ts;
+	const char *time_period;
+	int			minute_of_week;
+	int			n_metrics;
+	const SbaMetric *metrics;
+	const char *const *units;
+	const double *values;
+	const SbaVerdict *verdict;	/* all zero without a model */
+
+	/* with a model */
+	const SbaModel *model;		/* or NULL */
+	const SbaFeatures *features;
+	const SbaSampleSeries *history; /* the 24 hours before, by the catalog */
+	const int  *catalog_index;	/* where the catalog has each metric */
+} SbaEvaluatedSample;
+
+typedef struct SbaDiagnosis
+{
+	int			n_broken;		/* the worst rule of each metric and direction */
+	SbaRuleFinding broken[2 * SBA_MAX_METRICS];
+	int			n_usual;		/* rules that hold only since the value is
+								 * usual here */
+	SbaRuleFinding usual[2 * SBA_MAX_METRICS];
+	SbaSeverity rule_severity;	/* worst of those that are broken */
+
+	int			n_matches;		/* patterns, best first */
+	const SbaNamedPattern *match[SBA_MAX_MATCHES];
+	char	   *description;	/* NULL when no pattern matches */
+	char	   *interpretation;
+	char	   *cause[SBA_MAX_PATTERN_TEXTS];
+	char	   *action[SBA_MAX_PATTERN_TEXTS];
+	char	   *business_impact;
+} SbaDiagnosis;
+
+/* Check the service's rules.  Inside SPI_connect. */
+extern void sba_check_rules(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis);
+
+/*
+ * Of an anomaly, with the rules checked: find the patterns and write the texts.
+ * Inside SPI_connect.
+ */
+extern void sba_diagnose(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis);
+
+/*
+ * The severity of a diagnosed anomaly: the score's, tempered by the pattern
+ * and at least that of the broken rules.  by_score is none when only rules
+ * found it.
+ */
+extern SbaSeverity sba_diagnosed_severity(const SbaDiagnosis *diagnosis, SbaSeverity by_score);
+
+/* Name of what is wrong: the metric and the way it went; palloc'ed. */
+extern char *sba_signal_name(const char *metric, bool is_high);
+
+#endif							/* SBA_DB_DIAGNOSIS_H */
