@@ -354,6 +354,36 @@ CREATE CONSTRAINT TRIGGER week_covered AFTER INSERT OR UPDATE OR DELETE ON smart
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION smartbox.check_week_covered();
 
+CREATE FUNCTION smartbox.fallback_periods(time_period text) RETURNS text[]
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(p.time_period ORDER BY array_position(known.others, p.time_period), p.time_period), '{}')
+    FROM (SELECT DISTINCT q.time_period FROM smartbox.time_periods AS q) AS p
+        LEFT JOIN (VALUES
+            ('business_hours', ARRAY['evening_hours', 'weekend_day', 'night_hours', 'weekend_night']),
+            ('evening_hours',  ARRAY['business_hours', 'weekend_day', 'night_hours', 'weekend_night']),
+            ('night_hours',    ARRAY['weekend_night', 'evening_hours', 'weekend_day', 'business_hours']),
+            ('weekend_day',    ARRAY['evening_hours', 'business_hours', 'weekend_night', 'night_hours']),
+            ('weekend_night',  ARRAY['night_hours', 'weekend_day', 'evening_hours', 'business_hours'])
+        ) AS known(time_period, others) ON known.time_period = fallback_periods.time_period
+    WHERE p.time_period <> fallback_periods.time_period
+$$;
+
+COMMENT ON FUNCTION smartbox.fallback_periods(text) IS
+    'the other periods, in the order in which their models serve when a period has none: the nearest in kind first, periods of your own last, by name';
+
+CREATE FUNCTION smartbox.sample_interval() RETURNS interval
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- The setting is unknown in a session that has not loaded the library.
+    SELECT coalesce(nullif(current_setting('smartbox_anomaly.sample_interval', true), '')::interval, '5 minutes')
+$$;
+
+COMMENT ON FUNCTION smartbox.sample_interval() IS
+    'the setting smartbox_anomaly.sample_interval: the time between two samples of a service';
+
 SELECT pg_catalog.pg_extension_config_dump('smartbox.service_categories', 'WHERE NOT shipped');
 SELECT pg_catalog.pg_extension_config_dump('smartbox.metrics', 'WHERE NOT shipped');
 SELECT pg_catalog.pg_extension_config_dump('smartbox.time_periods', 'WHERE NOT shipped');

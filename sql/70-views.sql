@@ -147,13 +147,14 @@ COMMENT ON COLUMN smartbox.metric_values.metric IS 'the metric';
 COMMENT ON COLUMN smartbox.metric_values.value IS 'the value; NULL is unknown';
 COMMENT ON COLUMN smartbox.metric_values.unit IS 'its unit';
 
+-- Which model serves, and how far it is trusted, is decided in the detection;
+-- a test compares both.
 CREATE VIEW smartbox.model_status AS
-WITH sampling AS (
-    SELECT coalesce(nullif(current_setting('smartbox_anomaly.sample_interval', true), '')::interval,
-                    '5 minutes') AS sample_interval
-), periods AS (
-    SELECT p.time_period,
-        sum((p.last_day - p.first_day + 1) * (p.end_hour - p.start_hour)) * interval '1 hour' AS hours_per_week
+WITH periods AS MATERIALIZED (
+    SELECT p.time_period, max(p.confidence) AS confidence,
+        sum((p.last_day - p.first_day + 1) * (p.end_hour - p.start_hour)) * interval '1 hour' AS hours_per_week,
+        smartbox.fallback_periods(p.time_period) AS others,
+        smartbox.sample_interval() AS sample_interval
     FROM smartbox.time_periods AS p
     GROUP BY p.time_period
 )
@@ -164,53 +165,64 @@ SELECT
     active.version AS active_version,
     active.trained_at,
     active.samples,
+    CASE WHEN active.version IS NOT NULL THEN coalesce(active.card->>'based_on', 'own samples') END AS based_on,
+    fallback.time_period AS fallback_period,
+    fallback.version AS fallback_version,
+    p.confidence * least(coalesce(active.samples, fallback.samples) / 1000.0, 1)
+        * CASE WHEN fallback.version IS NULL THEN 1 ELSE 0.85 END AS confidence,
     latest.version AS latest_version,
     latest.status AS latest_status,
     latest.trained_at AS latest_trained_at,
     latest.samples AS latest_samples,
-    missing.samples AS missing_samples,
+    CASE WHEN latest.samples IS NOT NULL THEN greatest(500 - latest.samples, 0) END AS missing_univariate_samples,
+    CASE WHEN latest.samples IS NOT NULL THEN greatest(1000 - latest.samples, 0) END AS missing_samples,
     latest.trained_at + interval '1 week'
-        * (missing.samples * extract(epoch FROM sampling.sample_interval)
-           / extract(epoch FROM p.hours_per_week))::double precision AS complete_at,
+        * (greatest(1000 - latest.samples, 0) * extract(epoch FROM p.sample_interval)
+           / extract(epoch FROM p.hours_per_week) / coalesce(nullif(latest.coverage, 0), 1))::double precision AS complete_at,
     CASE
         WHEN latest.version IS NULL THEN 'never trained'
         WHEN latest.reason IS NOT NULL THEN latest.reason
-        WHEN missing.samples > 0 THEN format('%s more samples give full confidence', missing.samples)
+        WHEN latest.samples < 1000 THEN format('%s more samples give full confidence', 1000 - latest.samples)
     END AS remark
 FROM smartbox.services AS s
     CROSS JOIN periods AS p
-    CROSS JOIN sampling
     LEFT JOIN smartbox.models AS active
         ON active.service = s.service AND active.time_period = p.time_period AND active.is_active
     LEFT JOIN LATERAL (
-        SELECT m.version, m.status, m.trained_at, m.samples, m.reason
+        SELECT m.time_period, m.version, m.samples
+        FROM smartbox.models AS m
+        WHERE m.service = s.service AND m.is_active AND active.version IS NULL
+            AND m.time_period = ANY (p.others)
+        ORDER BY array_position(p.others, m.time_period)
+        LIMIT 1
+    ) AS fallback ON true
+    LEFT JOIN LATERAL (
+        SELECT m.version, m.status, m.trained_at, m.samples, m.coverage, m.reason
         FROM smartbox.models AS m
         WHERE m.service = s.service AND m.time_period = p.time_period
         ORDER BY m.version DESC
         LIMIT 1
     ) AS latest ON true
-    -- A multivariate model has full confidence with 1,000 samples.
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN latest.samples < 1000 THEN 1000 - latest.samples ELSE 0 END AS samples
-        WHERE latest.version IS NOT NULL
-        UNION ALL
-        SELECT NULL WHERE latest.version IS NULL
-    ) AS missing
 WHERE s.enabled;
 
-COMMENT ON VIEW smartbox.model_status IS 'one row per enabled service and period: the model that judges, and what is missing';
+COMMENT ON VIEW smartbox.model_status IS 'one row per enabled service and period: the model that judges, what it is based on, and what is missing';
 COMMENT ON COLUMN smartbox.model_status.service IS 'the service';
 COMMENT ON COLUMN smartbox.model_status.time_period IS 'the part of the week';
 COMMENT ON COLUMN smartbox.model_status.is_active IS 'there is a model that judges';
 COMMENT ON COLUMN smartbox.model_status.active_version IS 'its version';
 COMMENT ON COLUMN smartbox.model_status.trained_at IS 'when it was trained';
 COMMENT ON COLUMN smartbox.model_status.samples IS 'samples that it was trained on';
+COMMENT ON COLUMN smartbox.model_status.based_on IS 'what it learnt from: own samples, or what its card says';
+COMMENT ON COLUMN smartbox.model_status.fallback_period IS 'without a model of its own: the period whose model judges meanwhile; NULL: none does';
+COMMENT ON COLUMN smartbox.model_status.fallback_version IS 'version of that model';
+COMMENT ON COLUMN smartbox.model_status.confidence IS 'the most that an anomaly of several metrics is trusted with the model that judges now, 0 to 1; NULL: no model judges';
 COMMENT ON COLUMN smartbox.model_status.latest_version IS 'the last version that was trained, active or not';
 COMMENT ON COLUMN smartbox.model_status.latest_status IS 'what became of it: accepted, rejected or insufficient';
 COMMENT ON COLUMN smartbox.model_status.latest_trained_at IS 'when it was trained';
 COMMENT ON COLUMN smartbox.model_status.latest_samples IS 'samples that the last version was trained on';
+COMMENT ON COLUMN smartbox.model_status.missing_univariate_samples IS 'samples short of the 500 that give full confidence in anomalies of one metric; NULL: never trained';
 COMMENT ON COLUMN smartbox.model_status.missing_samples IS 'samples short of the 1,000 that give full confidence; NULL: never trained';
-COMMENT ON COLUMN smartbox.model_status.complete_at IS 'when they will be there if one arrives every sample_interval; the past: train again';
+COMMENT ON COLUMN smartbox.model_status.complete_at IS 'when they will be there, at the sample interval of now and the share of samples that arrived before the last training; the past: train again';
 COMMENT ON COLUMN smartbox.model_status.remark IS 'why there is no model, or a weak one; NULL: nothing is wrong';
 
 CREATE VIEW smartbox.pattern_statistics AS

@@ -43,6 +43,8 @@ GRANT EXECUTE ON FUNCTION smartbox.minutes_between(timestamptz, timestamptz) TO 
 GRANT EXECUTE ON FUNCTION smartbox.process_runs(integer, timestamptz) TO PUBLIC;
 -- Asks itself for the privilege to read the view that it is for.
 GRANT EXECUTE ON FUNCTION smartbox.circuit_breaker_states() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.fallback_periods(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.sample_interval() TO PUBLIC;
 GRANT USAGE ON SCHEMA smartbox TO PUBLIC;
 GRANT USAGE ON TYPE smartbox.severity TO PUBLIC;
 GRANT SELECT ON smartbox.time_periods TO PUBLIC;

@@ -3,7 +3,7 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 \ir helpers/incidents.sql
-SELECT plan(13);
+SELECT plan(17);
 
 SELECT pg_temp.new_service('booking'), pg_temp.new_service('search');
 UPDATE smartbox.services SET enabled = false WHERE service = 'search';
@@ -70,6 +70,23 @@ SELECT results_eq(
     'and says what is missing');
 SELECT is((SELECT complete_at FROM smartbox.model_status WHERE service = 'booking' AND time_period = 'weekend_night'),
     '2024-01-22'::timestamptz, '20 hours a week are 240 samples: it is complete in a week');
+SELECT is(smartbox.fallback_periods('night_hours'), ARRAY['weekend_night', 'evening_hours', 'weekend_day', 'business_hours'],
+    'the nearest in kind serves first');
+INSERT INTO smartbox.time_periods VALUES ('lunch', 1, 5, 12, 13, 0.5), ('business_hours', 1, 5, 8, 12, 0.9), ('business_hours', 1, 5, 13, 18, 0.9);
+SELECT is(smartbox.fallback_periods('lunch'), ARRAY['business_hours', 'evening_hours', 'night_hours', 'weekend_day', 'weekend_night'],
+    'for a period of one''s own the others do, by name');
+SELECT results_eq(
+    $$ SELECT time_period, based_on, fallback_period, fallback_version, round(confidence::numeric, 4), missing_univariate_samples
+       FROM smartbox.model_status WHERE service = 'booking' ORDER BY time_period $$,
+    $$ VALUES ('business_hours', 'own samples', NULL, NULL, 0.9, 0), ('evening_hours', NULL, 'business_hours', 1, 0.68, NULL),
+              ('lunch', NULL, 'business_hours', 1, 0.425, NULL),
+              ('night_hours', NULL, 'weekend_night', 1, 0.6137, NULL), ('weekend_day', NULL, 'business_hours', 1, 0.595, 480),
+              ('weekend_night', 'own samples', NULL, NULL, 0.456, 0) $$,
+    'which model serves meanwhile, and how far it is trusted');
+UPDATE smartbox.models SET coverage = 0.5 WHERE time_period = 'weekend_night';
+SELECT is((SELECT complete_at FROM smartbox.model_status WHERE service = 'booking' AND time_period = 'weekend_night'),
+    '2024-01-29'::timestamptz, 'in two when every other sample is missing');
+UPDATE smartbox.models SET coverage = NULL WHERE time_period = 'weekend_night';
 SET smartbox_anomaly.sample_interval = '600s';
 SELECT is((SELECT complete_at FROM smartbox.model_status WHERE service = 'booking' AND time_period = 'weekend_night'),
     '2024-01-29'::timestamptz, 'in two with half as many samples');
