@@ -40,10 +40,4 @@ typedef struct SbaMetric
 									 * stand behind the other metrics */
 } SbaMetric;
 
-static inline bool
-sba_metric_is_valid(const SbaMetric *metric, double value)
-{
-	return isfinite(value) && value >= metric->valid_min && value <= metric->valid_max;
-}
-
 #endif							/* SBA_CORE_METRIC_H */

@@ -1,146 +1,138 @@
 /*
  * validation.c
- *	  Whether a trained model may judge: what it says of held-out rows, as they
- *	  are and with faults put into them.
+ *	  What may be believed of a sample: its values, their repetition, and the
+ *	  time that a source gives for them.
  */
+#include "core/validation.h"
+
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "core/training_internal.h"
+/* Fewer pairs of samples than this do not show whether a service moves. */
+#define MIN_PAIRS 12
 
-/* Faults injected into the held-out rows of each metric. */
-#define INJECTED_PER_METRIC		40
-#define INJECTED_SIGMAS			8.0
-#define INJECTED_LOG_DISTANCE	1.4 /* four times the expected value */
-#define INJECTED_RATIO_DISTANCE	0.3 /* from 0 to 9 % */
-#define MIN_RECALL				0.5
+/* Of that many pairs one may repeat: sources carry a last value on. */
+#define PAIRS_PER_REPEAT 10
 
-/* Least share of held-out rows that a model may flag. */
-#define MIN_ALLOWED_FLAGGED		0.05
+/* One metric alone may well stand still. */
+#define MIN_MOVING_METRICS 2
 
-/* Features of a row, as they were computed, for another look at it. */
-static void
-features_of_row(const SbaPeriodRows *period, size_t i, SbaFeatures *features)
+SbaValueFault
+sba_value_fault(const SbaMetric *metric, double value)
 {
-	size_t		n_metrics = (size_t) period->history->n_metrics;
-	size_t		cell = period->rows[i] * n_metrics;
-	size_t		m;
-
-	for (m = 0; m < n_metrics; m++)
-	{
-		features->deviation[m] = period->table->deviation[cell + m];
-		features->expected_z[m] = period->table->expected_z[cell + m];
-		features->sigma[m] = period->table->sigma[cell + m];
-		features->z[m] = features->expected_z[m] + features->deviation[m] * features->sigma[m];
-	}
-}
-
-/*
- * The value that a metric would have in a fault: well away from what is
- * expected, and from what the noise of few requests can explain.
- */
-static double
-faulty_value(const SbaMetric *metric, const SbaFeatures *features, int m, double offset)
-{
-	double		distance = fmax(INJECTED_LOG_DISTANCE, INJECTED_SIGMAS * features->sigma[m]);
-
-	if (metric->kind == SBA_KIND_RATIO)
-		distance = fmax(INJECTED_RATIO_DISTANCE, INJECTED_SIGMAS * features->sigma[m]);
-	if (metric->direction == SBA_DIRECTION_LOW)
-		distance = -distance;
-	return sba_inverse_transform(metric->kind, offset, features->expected_z[m] + distance);
-}
-
-/*
- * Share of faults found that are put into single metrics of held-out rows,
- * where the fault is large enough to matter; 1 when there was none.
- */
-static double
-injected_recall(const SbaPeriodRows *period, const SbaModel *model)
-{
-	size_t		n_metrics = (size_t) period->history->n_metrics;
-	size_t		n_heldout = period->n_rows - period->n_training;
-	size_t		stride = n_heldout / INJECTED_PER_METRIC + 1;
-	size_t		n_injected = 0;
-	size_t		n_found = 0;
-	size_t		m;
-
-	for (m = 0; m < n_metrics; m++)
-	{
-		const SbaMetric *metric = &period->metrics[m];
-		size_t		i;
-
-		for (i = period->n_training; i < period->n_rows && model->metric[m].baseline.known; i += stride)
-		{
-			double		values[SBA_MAX_METRICS];
-			SbaFeatures features;
-			SbaVerdict	verdict;
-			double		expected;
-
-			features_of_row(period, i, &features);
-			if (isnan(features.deviation[m]))
-				continue;
-			memcpy(values, period->history->values + period->rows[i] * n_metrics, n_metrics * sizeof(double));
-			values[m] = faulty_value(metric, &features, (int) m, model->metric[m].baseline.offset);
-			features.z[m] = sba_transform(metric->kind, model->metric[m].baseline.offset, values[m]);
-			features.deviation[m] = (features.z[m] - features.expected_z[m]) / features.sigma[m];
-			expected = sba_inverse_transform(metric->kind, model->metric[m].baseline.offset, features.expected_z[m]);
-			if (fabs(values[m] - expected) < metric->min_absolute_deviation ||
-				fabs(values[m] - expected) < metric->min_relative_deviation * expected)
-				continue;
-			n_injected++;
-			sba_model_evaluate(model, period->metrics, values, &features,
-							   period->options->budget_probability, &verdict);
-			n_found += verdict.is_anomaly;
-		}
-	}
-	return n_injected == 0 ? 1 : (double) n_found / (double) n_injected;
-}
-
-static double
-flagged_share(const SbaPeriodRows *period, const SbaModel *model)
-{
-	size_t		n_metrics = (size_t) period->history->n_metrics;
-	size_t		n_flagged = 0;
-	size_t		i;
-
-	for (i = period->n_training; i < period->n_rows; i++)
-	{
-		SbaFeatures features;
-		SbaVerdict	verdict;
-
-		features_of_row(period, i, &features);
-		sba_model_evaluate(model, period->metrics, period->history->values + period->rows[i] * n_metrics,
-						   &features, period->options->budget_probability, &verdict);
-		n_flagged += verdict.is_anomaly;
-	}
-	return (double) n_flagged / (double) (period->n_rows - period->n_training);
+	if (isnan(value))
+		return SBA_VALUE_NOT_A_NUMBER;
+	if (isinf(value))
+		return SBA_VALUE_INFINITE;
+	if (value < metric->valid_min)
+		return SBA_VALUE_BELOW;
+	if (value > metric->valid_max)
+		return SBA_VALUE_ABOVE;
+	return SBA_VALUE_GOOD;
 }
 
 void
-sba_validate_period(const SbaPeriodRows *period, const SbaModel *model, SbaTrainedPeriod *result)
+sba_describe_value_fault(const SbaMetric *metric, double value, SbaValueFault fault, char *text)
 {
-	double		allowed = fmax(period->options->contamination, MIN_ALLOWED_FLAGGED);
-
-	result->flagged_share = flagged_share(period, model);
-	result->recall = injected_recall(period, model);
-	result->outcome = SBA_TRAINING_ACCEPTED;
-	if (result->flagged_share > allowed || result->recall < MIN_RECALL)
+	text[0] = '\0';
+	switch (fault)
 	{
-		result->outcome = SBA_TRAINING_REJECTED;
-		result->reason[0] = '\0';
+		case SBA_VALUE_GOOD:
+			break;
+		case SBA_VALUE_NOT_A_NUMBER:
+			snprintf(text, SBA_FAULT_TEXT_SIZE, "%s: not a number, taken as unknown", metric->name);
+			break;
+		case SBA_VALUE_INFINITE:
+			snprintf(text, SBA_FAULT_TEXT_SIZE, "%s: infinite, taken as unknown", metric->name);
+			break;
+		case SBA_VALUE_BELOW:
+			snprintf(text, SBA_FAULT_TEXT_SIZE, "%s: %.15g is below %.15g, taken as unknown",
+					 metric->name, value, metric->valid_min);
+			break;
+		case SBA_VALUE_ABOVE:
+			snprintf(text, SBA_FAULT_TEXT_SIZE, "%s: %.15g is above %.15g, taken as unknown",
+					 metric->name, value, metric->valid_max);
+			break;
 	}
-	if (result->flagged_share > allowed)
-		snprintf(result->reason, sizeof(result->reason),
-				 "flags %.1f %% of the held-out samples, allowed are %.1f %%",
-				 100 * result->flagged_share, 100 * allowed);
-	if (result->recall < MIN_RECALL)
-	{
-		size_t		length = strlen(result->reason);
+}
 
-		snprintf(result->reason + length, sizeof(result->reason) - length,
-				 "%sfinds %.0f %% of the injected faults, at least %.0f %% are asked for",
-				 length > 0 ? "; " : "", 100 * result->recall, 100 * MIN_RECALL);
+SbaTimeFault
+sba_slot_of_time(double first_time, double step, int n_slots, double time, int *slot)
+{
+	double		nearest = floor((time - first_time) / step + 0.5);
+
+	/* written so that what is not a number is not good */
+	if (!(nearest >= 0))
+		return SBA_TIME_EARLY;
+	if (!(nearest < n_slots))
+		return SBA_TIME_LATE;
+	*slot = (int) nearest;
+	return SBA_TIME_GOOD;
+}
+
+/* Whether two metrics are known and not zero. */
+static bool
+says_enough(const double *values, int n_metrics)
+{
+	int			n = 0;
+	int			m;
+
+	for (m = 0; m < n_metrics; m++)
+		n += !isnan(values[m]) && values[m] != 0;
+	return n >= MIN_MOVING_METRICS;
+}
+
+bool
+sba_is_repeat(const double *values, const double *earlier, int n_metrics)
+{
+	int			m;
+
+	for (m = 0; m < n_metrics; m++)
+		if (isnan(values[m]) != isnan(earlier[m]) ||
+			(!isnan(values[m]) && values[m] != earlier[m]))
+			return false;
+	return says_enough(values, n_metrics);
+}
+
+bool
+sba_values_move(const double *values, size_t n_rows, int n_metrics)
+{
+	size_t		first = n_rows > SBA_FLAT_LINE_HISTORY ? n_rows - SBA_FLAT_LINE_HISTORY : 0;
+	size_t		n_pairs = 0;
+	size_t		n_repeats = 0;
+	size_t		row;
+
+	for (row = first + 1; row < n_rows; row++)
+	{
+		const double *later = values + row * (size_t) n_metrics;
+		const double *earlier = later - n_metrics;
+
+		if (!says_enough(later, n_metrics) || !says_enough(earlier, n_metrics))
+			continue;
+		n_pairs++;
+		n_repeats += sba_is_repeat(later, earlier, n_metrics);
 	}
+	return n_pairs >= MIN_PAIRS && n_repeats * PAIRS_PER_REPEAT <= n_pairs;
+}
+
+size_t
+sba_forget_flat_lines(double *values, size_t n_rows, int n_metrics)
+{
+	size_t		width = (size_t) n_metrics;
+	size_t		n_forgotten = 0;
+	size_t		begin;
+	size_t		end;
+
+	for (begin = 0; begin < n_rows; begin = end)
+	{
+		for (end = begin + 1; end < n_rows; end++)
+			if (!sba_is_repeat(values + end * width, values + begin * width, n_metrics))
+				break;
+		if (end - begin < SBA_FLAT_LINE_SAMPLES || !sba_values_move(values, begin + 1, n_metrics))
+			continue;
+		n_forgotten += end - begin - 1;
+		for (size_t i = (begin + 1) * width; i < end * width; i++)
+			values[i] = NAN;
+	}
+	return n_forgotten;
 }

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "core/validation.h"
 #include "db/detector.h"
 #include "db/diagnosis.h"
 #include "db/model_store.h"
@@ -27,18 +28,6 @@
 /* Intervals without a sample after which a service is silent. */
 #define SILENT_INTERVALS 2
 
-/*
- * Which other period's model serves best when a period has none: the nearest
- * in kind first.  Periods of a user's own follow in the order of their names.
- */
-static const char *const fallback_order[][5] = {
-	{"business_hours", "evening_hours", "weekend_day", "night_hours", "weekend_night"},
-	{"evening_hours", "business_hours", "weekend_day", "night_hours", "weekend_night"},
-	{"night_hours", "weekend_night", "evening_hours", "weekend_day", "business_hours"},
-	{"weekend_day", "evening_hours", "business_hours", "weekend_night", "night_hours"},
-	{"weekend_night", "night_hours", "weekend_day", "evening_hours", "business_hours"},
-};
-
 static SbaQuery newest_time_query = {
 	.text = "SELECT pg_catalog.max(ts) FROM smartbox.samples WHERE ts <= $1",
 	.n_arguments = 1,
@@ -50,9 +39,20 @@ static SbaQuery newest_sample_query = {
 	.text = "SELECT ts, metric_values, warnings FROM smartbox.samples"
 	" WHERE service = $1 AND ts <= $2"
 	" AND EXISTS (SELECT FROM pg_catalog.unnest(metric_values) AS v WHERE v < 'NaN')"
-	" ORDER BY ts DESC LIMIT 1",
+	" ORDER BY ts DESC LIMIT 2",
 	.n_arguments = 2,
 	.argument_types = {TEXTOID, TIMESTAMPTZOID},
+	.expected = SPI_OK_SELECT,
+};
+
+static SbaQuery fallback_query = {
+	.text = "SELECT f.time_period"
+	" FROM pg_catalog.unnest(smartbox.fallback_periods($2)) WITH ORDINALITY AS f(time_period, place)"
+	" WHERE EXISTS (SELECT FROM smartbox.models m"
+	" WHERE m.service = $1 AND m.time_period = f.time_period AND m.is_active)"
+	" ORDER BY f.place LIMIT 1",
+	.n_arguments = 2,
+	.argument_types = {TEXTOID, TEXTOID},
 	.expected = SPI_OK_SELECT,
 };
 
@@ -119,6 +119,9 @@ typedef struct Sample
 	const char *time_period;
 	double		period_confidence;
 	double		values[SBA_MAX_METRICS];	/* in the catalog's order */
+	bool		idle[SBA_MAX_METRICS];	/* known: nothing happened */
+	bool		is_flat;		/* only repeats the one at flat_since */
+	TimestampTz flat_since;
 	List	   *warnings;
 } Sample;
 
@@ -139,6 +142,23 @@ seconds_before(TimestampTz ts, int64 seconds)
 	return ts - seconds * USECS_PER_SEC;
 }
 
+/* Find out since when a sample that equals the one before is repeated. */
+static void
+check_repetition(const Detection *detection, const SbaService *service, Sample *sample)
+{
+	int			n_repeats = sba_count_repeats(detection->catalog, detection->periods, service,
+											  sample->ts, &sample->flat_since);
+
+	if (n_repeats == 0)
+		return;
+	sample->is_flat = n_repeats + 1 >= SBA_FLAT_LINE_SAMPLES;
+	sample->warnings = lappend(sample->warnings,
+							   psprintf("every metric repeats its value of %s exactly, %d %s in a row%s",
+										sba_iso_timestamp(sample->flat_since), n_repeats,
+										n_repeats == 1 ? "time" : "times",
+										sample->is_flat ? ": this is no data" : ""));
+}
+
 /*
  * Read the newest sample up to the cycle's instant in which anything is known;
  * false when there is none.
@@ -149,11 +169,12 @@ read_sample(const Detection *detection, const SbaService *service, Sample *sampl
 	Datum		arguments[2];
 	Datum		value;
 	bool		is_null;
+	bool		is_repeat = false;
 
 	memset(sample, 0, sizeof(*sample));
 	arguments[0] = CStringGetTextDatum(service->name);
 	arguments[1] = TimestampTzGetDatum(detection->until);
-	sba_query_run(&newest_sample_query, arguments, NULL, 1);
+	sba_query_run(&newest_sample_query, arguments, NULL, 2);
 	if (SPI_processed == 0)
 		return false;
 	sample->ts = DatumGetTimestampTz(sba_result_datum(0, 1, &is_null));
@@ -171,8 +192,19 @@ read_sample(const Detection *detection, const SbaService *service, Sample *sampl
 				sample->warnings = lappend(sample->warnings, TextDatumGetCString(texts[i]));
 	}
 	value = sba_result_datum(0, 2, &is_null);
-	sba_read_metric_values(detection->catalog, DatumGetArrayTypeP(value), sample->values, &sample->warnings);
+	sba_read_metric_values(detection->catalog, DatumGetArrayTypeP(value), sample->values,
+						   sample->idle, &sample->warnings);
+	if (SPI_processed > 1)
+	{
+		double		earlier[SBA_MAX_METRICS];
+
+		value = sba_result_datum(1, 2, &is_null);
+		sba_read_metric_values(detection->catalog, DatumGetArrayTypeP(value), earlier, NULL, NULL);
+		is_repeat = sba_is_repeat(sample->values, earlier, detection->catalog->n_metrics);
+	}
 	SPI_freetuptable(SPI_tuptable);
+	if (is_repeat)
+		check_repetition(detection, service, sample);
 	return true;
 }
 
@@ -188,24 +220,23 @@ place_in_week(const Detection *detection, const SbaService *service, TimestampTz
 	sample->period_confidence = detection->periods->confidence[period];
 }
 
-/* The period's model, or the nearest other one's, with its period's name. */
+/* The period's model, or the one that serves instead, with its period's name. */
 static const SbaActiveModel *
-find_model(const Detection *detection, const SbaService *service, const char *time_period,
-		   const char **fallback_period)
+find_model(const SbaService *service, const char *time_period, const char **fallback_period)
 {
 	const SbaActiveModel *active = sba_active_model(service->name, time_period);
-	const char *const *order = NULL;
-	int			i;
+	Datum		arguments[2];
 
 	*fallback_period = NULL;
-	for (i = 0; i < lengthof(fallback_order); i++)
-		if (strcmp(fallback_order[i][0], time_period) == 0)
-			order = fallback_order[i];
-	for (i = 1; active == NULL && order != NULL && i < lengthof(fallback_order[0]); i++)
-		active = sba_active_model(service->name, *fallback_period = order[i]);
-	for (i = 0; active == NULL && i < detection->periods->n_periods; i++)
-		active = sba_active_model(service->name, *fallback_period = detection->periods->name[i]);
-	return active;
+	if (active != NULL)
+		return active;
+	arguments[0] = CStringGetTextDatum(service->name);
+	arguments[1] = CStringGetTextDatum(time_period);
+	sba_query_run(&fallback_query, arguments, NULL, 1);
+	if (SPI_processed == 0)
+		return NULL;
+	*fallback_period = sba_result_text(0, 1);
+	return sba_active_model(service->name, *fallback_period);
 }
 
 /*
@@ -283,15 +314,60 @@ compute_features(const Detection *detection, const SbaService *service, const Sb
 	return series;
 }
 
+static bool
+is_warned_of(const List *warnings, const char *metric)
+{
+	size_t		length = strlen(metric);
+	ListCell   *cell;
+
+	foreach(cell, warnings)
+	{
+		const char *warning = lfirst(cell);
+
+		if (strncmp(warning, metric, length) == 0 && warning[length] == ':')
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The share of the metrics which the service usually has that the sample does
+ * have, and a warning for each that it lacks.  A metric of which it is known
+ * that nothing happened is there; one that is often missing is not missed.
+ */
+static double
+share_of_metrics(const SbaActiveModel *active, const int *catalog_index, Sample *sample)
+{
+	int			n_usual = 0;
+	int			n_missing = 0;
+	int			m;
+
+	for (m = 0; m < active->model.n_metrics; m++)
+	{
+		const SbaMetricModel *metric = &active->model.metric[m];
+		int			c = catalog_index[m];
+
+		if (!metric->baseline.known || active->is_sporadic[m] || c < 0)
+			continue;
+		n_usual++;
+		if (!isnan(sample->values[c]) || sample->idle[c])
+			continue;
+		n_missing++;
+		if (!is_warned_of(sample->warnings, metric->name))
+			sample->warnings = lappend(sample->warnings,
+									   psprintf("%s: unknown, which it usually is not", metric->name));
+	}
+	return n_usual > 0 ? 1 - (double) n_missing / n_usual : 1;
+}
+
 /* How far the verdict can be trusted, 0..1. */
 static double
-confidence_of(const Sample *sample, const SbaModel *model, const SbaVerdict *verdict, bool is_fallback)
+confidence_of(const Sample *sample, const SbaModel *model, const SbaVerdict *verdict,
+			  double metrics_share, bool is_fallback)
 {
-	double		confidence = sample->period_confidence *
+	double		confidence = sample->period_confidence * metrics_share *
 	sba_model_confidence(model, verdict->is_multivariate);
 
-	if (verdict->n_known > 0)
-		confidence *= (double) verdict->n_present / verdict->n_known;
 	return is_fallback ? confidence * FALLBACK_CONFIDENCE : confidence;
 }
 
@@ -355,7 +431,7 @@ judge_without_model(const Detection *detection, const SbaService *service, const
 }
 
 static void
-judge_sample(const Detection *detection, const SbaService *service, const Sample *sample, Outcome *outcome)
+judge_sample(const Detection *detection, const SbaService *service, Sample *sample, Outcome *outcome)
 {
 	SbaPayloadInput input = {0};
 	SbaEvaluatedSample evaluated = {0};
@@ -366,7 +442,7 @@ judge_sample(const Detection *detection, const SbaService *service, const Sample
 	SbaFeatures features;
 	SbaVerdict	verdict;
 	SbaDiagnosis diagnosis;
-	const SbaActiveModel *active = find_model(detection, service, sample->time_period, &input.fallback_period);
+	const SbaActiveModel *active = find_model(service, sample->time_period, &input.fallback_period);
 
 	if (active == NULL)
 	{
@@ -381,7 +457,9 @@ judge_sample(const Detection *detection, const SbaService *service, const Sample
 
 	outcome->has_model = true;
 	outcome->score = verdict.score;
-	outcome->confidence = confidence_of(sample, &active->model, &verdict, input.fallback_period != NULL);
+	outcome->confidence = confidence_of(sample, &active->model, &verdict,
+										share_of_metrics(active, catalog_index, sample),
+										input.fallback_period != NULL);
 	outcome->model_version = active->version;
 
 	evaluated.service = service;
@@ -454,7 +532,7 @@ detect_one(const Detection *detection, const SbaService *service, Outcome *outco
 
 	memset(outcome, 0, sizeof(*outcome));
 	is_silent = !has_sample || sample.ts <= detection->silent_before;
-	outcome->no_data = is_silent || !any_value_is_usable(detection->catalog, &sample);
+	outcome->no_data = is_silent || sample.is_flat || !any_value_is_usable(detection->catalog, &sample);
 	outcome->ts = is_silent ? detection->until : sample.ts;
 	place_in_week(detection, service, outcome->ts, &sample);
 	outcome->time_period = sample.time_period;
@@ -475,7 +553,8 @@ detect_one(const Detection *detection, const SbaService *service, Outcome *outco
 		outcome->is_new = has_sample;
 		outcome->severity = outcome->is_anomaly ? SBA_NO_DATA_SEVERITY : SBA_SEVERITY_NONE;
 		outcome->payload = sba_no_data_payload(service, outcome->ts, outcome->time_period,
-											   has_sample ? sample.ts : 0, outcome->is_anomaly);
+											   !has_sample ? 0 : sample.is_flat ? sample.flat_since : sample.ts,
+											   outcome->is_anomaly, sample.warnings);
 	}
 	if (stored != (Datum) 0)
 	{

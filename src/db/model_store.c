@@ -22,6 +22,9 @@
 #define SERVICE_KEY_SIZE	804 /* 200 characters of UTF-8 and a zero */
 #define PERIOD_KEY_SIZE		64
 
+/* A metric with values in less than this share of the samples is sporadic. */
+#define USUAL_SHARE			"0.9"
+
 typedef struct CacheKey
 {
 	char		service[SERVICE_KEY_SIZE];
@@ -50,8 +53,11 @@ static SbaQuery active_version_query = {
 };
 
 static SbaQuery model_query = {
-	.text = "SELECT model FROM smartbox.models"
-	" WHERE service = $1 AND time_period = $2 AND version = $3",
+	.text = "SELECT m.model, ARRAY(SELECT e.key"
+	" FROM pg_catalog.jsonb_each(CASE pg_catalog.jsonb_typeof(m.card->'metrics') WHEN 'object' THEN m.card->'metrics' END) e"
+	" WHERE pg_catalog.jsonb_typeof(e.value->'values') = 'number'"
+	" AND (e.value->>'values')::pg_catalog.float8 < " USUAL_SHARE " * m.samples)"
+	" FROM smartbox.models m WHERE m.service = $1 AND m.time_period = $2 AND m.version = $3",
 	.n_arguments = 3,
 	.argument_types = {TEXTOID, TEXTOID, INT4OID},
 	.expected = SPI_OK_SELECT,
@@ -179,6 +185,26 @@ create_cache(void)
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+/* Mark the metrics of a model that are in a list of names. */
+static void
+mark_sporadic(ArrayType *names, SbaActiveModel *active)
+{
+	Datum	   *elements;
+	int			n;
+	int			i;
+	int			m;
+
+	memset(active->is_sporadic, 0, sizeof(active->is_sporadic));
+	deconstruct_array(names, TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &n);
+	for (i = 0; i < n; i++)
+	{
+		char	   *name = TextDatumGetCString(elements[i]);
+
+		for (m = 0; m < active->model.n_metrics; m++)
+			active->is_sporadic[m] |= strcmp(active->model.metric[m].name, name) == 0;
+	}
+}
+
 /* Read and check a version's bytes, in a memory context of their own. */
 static SbaActiveModel *
 read_model(const CacheKey *key, int version, TimestampTz trained_at,
@@ -212,6 +238,7 @@ read_model(const CacheKey *key, int version, TimestampTz trained_at,
 	if (sba_model_open(bytes, VARSIZE_ANY_EXHDR(stored), &active->model, &error) != SBA_OK)
 		sba_report_error(&error, psprintf("cannot use version %d of the model of service \"%s\" for %s",
 										  version, key->service, key->time_period));
+	mark_sporadic(DatumGetArrayTypeP(sba_result_datum(0, 2, &is_null)), active);
 	SPI_freetuptable(SPI_tuptable);
 	return active;
 }

@@ -16,6 +16,8 @@ typedef struct SbaActiveModel
 	int			version;
 	TimestampTz trained_at;
 	SbaModel	model;
+	bool		is_sporadic[SBA_MAX_METRICS];	/* often missing, in the
+												 * model's order */
 } SbaActiveModel;
 
 /*

@@ -355,12 +355,24 @@ write_model(SbaJsonWriter *json, const SbaPayloadInput *input)
 	sba_json_close(json, '}');
 }
 
+static void
+write_warnings(SbaJsonWriter *json, const List *warnings)
+{
+	ListCell   *cell;
+
+	if (warnings == NIL)
+		return;
+	sba_json_open(json, "validation_warnings", '[');
+	foreach(cell, warnings)
+		sba_json_string(json, NULL, lfirst(cell));
+	sba_json_close(json, ']');
+}
+
 Datum
 sba_verdict_payload(const SbaPayloadInput *input)
 {
 	const SbaEvaluatedSample *sample = input->sample;
 	SbaJsonWriter json;
-	ListCell   *cell;
 	int			m;
 
 	write_head(&json, input->is_anomaly ? "anomaly_detected" : "no_anomaly", sample->service,
@@ -380,13 +392,7 @@ sba_verdict_payload(const SbaPayloadInput *input)
 
 	write_model(&json, input);
 	write_usual(&json, input->diagnosis);
-	if (input->warnings != NIL)
-	{
-		sba_json_open(&json, "validation_warnings", '[');
-		foreach(cell, input->warnings)
-			sba_json_string(&json, NULL, lfirst(cell));
-		sba_json_close(&json, ']');
-	}
+	write_warnings(&json, input->warnings);
 	sba_json_close(&json, '}');
 	return sba_json_to_jsonb(&json);
 }
@@ -424,7 +430,7 @@ sba_explanation_payload(const SbaPayloadInput *input)
 
 Datum
 sba_no_data_payload(const SbaService *service, TimestampTz ts, const char *time_period,
-					TimestampTz last_sample, bool is_anomaly)
+					TimestampTz last_sample, bool is_anomaly, const List *warnings)
 {
 	SbaJsonWriter json;
 	char	   *since = last_sample != 0 ? sba_iso_timestamp(last_sample) : NULL;
@@ -447,6 +453,7 @@ sba_no_data_payload(const SbaService *service, TimestampTz ts, const char *time_
 	sba_json_close(&json, ']');
 	if (since != NULL)
 		sba_json_string(&json, "last_sample", since);
+	write_warnings(&json, warnings);
 	sba_json_close(&json, '}');
 	return sba_json_to_jsonb(&json);
 }

@@ -33,12 +33,12 @@ extern Datum sba_verdict_payload(const SbaPayloadInput *input);
 extern Datum sba_explanation_payload(const SbaPayloadInput *input);
 
 /*
- * Payload of a service without a sample at ts.  is_anomaly says that others
- * report, so that the silence is the service's own.
+ * Payload of a service without a usable sample at ts.  is_anomaly says that
+ * others report, so that the silence is the service's own.
  */
 extern Datum sba_no_data_payload(const SbaService *service, TimestampTz ts,
 								 const char *time_period, TimestampTz last_sample,
-								 bool is_anomaly);
+								 bool is_anomaly, const List *warnings);
 
 /* Payload of a service that could not be evaluated. */
 extern Datum sba_error_payload(const SbaService *service, TimestampTz ts,

@@ -10,8 +10,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "core/validation.h"
 #include "db/samples.h"
 #include "pg/query.h"
+#include "pg/settings.h"
 
 /*
  * Samples that one INSERT stores: cutting an array with nulls apart costs the
@@ -27,6 +29,54 @@ static SbaQuery samples_query = {
 	.expected = SPI_OK_SELECT,
 };
 
+/* Of the last samples up to $2 that are equal: the first one, and how many. */
+static SbaQuery equal_samples_query = {
+	.text = "SELECT pg_catalog.min(r.ts), pg_catalog.count(*)::int4"
+	" FROM (SELECT b.ts FROM smartbox.samples b WHERE b.service = $1 AND b.ts < $2"
+	" AND b.metric_values IS DISTINCT FROM"
+	" (SELECT l.metric_values FROM smartbox.samples l WHERE l.service = $1 AND l.ts = $2)"
+	" ORDER BY b.ts DESC LIMIT 1) AS other"
+	" JOIN smartbox.samples r ON r.service = $1 AND r.ts > other.ts AND r.ts <= $2"
+	" HAVING pg_catalog.count(*) > 0",
+	.n_arguments = 2,
+	.argument_types = {TEXTOID, TIMESTAMPTZOID},
+	.expected = SPI_OK_SELECT,
+};
+
+/*
+ * A value that was stored before and one that was fetched for the same instant:
+ * the fetched one corrects it, unless it is unknown or differs by no more than
+ * the order in which the source adds up may explain.
+ */
+#define IS_CORRECTED \
+	"(v.old > '-Infinity' AND v.old < 'Infinity'" \
+	" AND pg_catalog.abs(v.new - v.old) > 1e-9 * greatest(pg_catalog.abs(v.old), pg_catalog.abs(v.new)))"
+
+#define MERGED_VALUES \
+	"(SELECT pg_catalog.array_agg(CASE WHEN v.old > '-Infinity' AND v.old < 'Infinity' AND " \
+	IS_CORRECTED " IS NOT TRUE THEN v.old ELSE coalesce(v.new, v.old) END ORDER BY v.position)" \
+	" FROM ROWS FROM (pg_catalog.unnest(excluded.metric_values), pg_catalog.unnest(s.metric_values))" \
+	" WITH ORDINALITY AS v(new, old, position))"
+
+/*
+ * The warnings of both, each once, and one more for each metric that is
+ * corrected for the first time.
+ */
+#define MERGED_WARNINGS \
+	"(SELECT pg_catalog.array_agg(w.warning ORDER BY w.source, w.position) FROM (" \
+	"SELECT 1 AS source, o.position, o.warning" \
+	" FROM pg_catalog.unnest(s.warnings) WITH ORDINALITY AS o(warning, position)" \
+	" UNION ALL SELECT 2, n.position, n.warning" \
+	" FROM pg_catalog.unnest(excluded.warnings) WITH ORDINALITY AS n(warning, position)" \
+	" WHERE n.warning <> ALL (coalesce(s.warnings, '{}'))" \
+	" UNION ALL SELECT 3, v.position, pg_catalog.format('%s: corrected, was %s when it was first fetched', m.metric, v.old)" \
+	" FROM ROWS FROM (pg_catalog.unnest(excluded.metric_values), pg_catalog.unnest(s.metric_values))" \
+	" WITH ORDINALITY AS v(new, old, position)" \
+	" JOIN smartbox.metrics AS m ON m.position = v.position" \
+	" WHERE " IS_CORRECTED \
+	" AND NOT EXISTS (SELECT FROM pg_catalog.unnest(s.warnings) AS o(warning)" \
+	" WHERE pg_catalog.starts_with(o.warning, m.metric || ': corrected, '))) AS w)"
+
 /*
  * The values of all samples come as one flat array, n_positions for each, and
  * the warnings as one text for each sample, lines of it being warnings.
@@ -37,36 +87,41 @@ static SbaQuery store_query = {
 	" pg_catalog.string_to_array(n.warnings, E'\\n')"
 	" FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::timestamptz[]),"
 	" pg_catalog.unnest($4::text[])) WITH ORDINALITY AS n(service, ts, warnings, number)"
-	" ON CONFLICT (service, ts) DO UPDATE SET"
-	" metric_values = (SELECT pg_catalog.array_agg(coalesce(v.new, v.old) ORDER BY v.position)"
-	" FROM ROWS FROM (pg_catalog.unnest(excluded.metric_values), pg_catalog.unnest(s.metric_values))"
-	" WITH ORDINALITY AS v(new, old, position)),"
-	" warnings = coalesce(excluded.warnings, s.warnings)"
-	" WHERE s.metric_values IS DISTINCT FROM"
-	" (SELECT pg_catalog.array_agg(coalesce(v.new, v.old) ORDER BY v.position)"
-	" FROM ROWS FROM (pg_catalog.unnest(excluded.metric_values), pg_catalog.unnest(s.metric_values))"
-	" WITH ORDINALITY AS v(new, old, position))",
+	" ON CONFLICT (service, ts) DO UPDATE SET metric_values = " MERGED_VALUES ","
+	" warnings = " MERGED_WARNINGS
+	" WHERE s.metric_values IS DISTINCT FROM " MERGED_VALUES,
 	.n_arguments = 5,
 	.argument_types = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, INT4OID},
 	.expected = SPI_OK_INSERT,
 };
 
+/* Refuse a faulty value: it becomes NaN, and is complained about. */
+static double
+refuse_faulty(const SbaMetric *metric, double value, List **warnings)
+{
+	SbaValueFault fault = sba_value_fault(metric, value);
+
+	if (fault == SBA_VALUE_GOOD)
+		return value;
+	if (warnings != NULL)
+	{
+		char		text[SBA_FAULT_TEXT_SIZE];
+
+		sba_describe_value_fault(metric, value, fault, text);
+		*warnings = lappend(*warnings, pstrdup(text));
+	}
+	return NAN;
+}
+
 double
 sba_accept_value(const SbaMetric *metric, double value, List **warnings)
 {
-	if (sba_metric_is_valid(metric, value))
-		return value;
-	if (isfinite(value) && warnings != NULL)
-		*warnings = lappend(*warnings,
-							psprintf("%s: %.15g is %s %.15g, taken as unknown", metric->name, value,
-									 value < metric->valid_min ? "below" : "above",
-									 value < metric->valid_min ? metric->valid_min : metric->valid_max));
-	return NAN;
+	return isnan(value) ? NAN : refuse_faulty(metric, value, warnings);
 }
 
 void
 sba_read_metric_values(const SbaMetricCatalog *metrics, ArrayType *metric_values,
-					   double *values, List **warnings)
+					   double *values, bool *idle, List **warnings)
 {
 	bool		has_nulls = ARR_HASNULL(metric_values);
 	Datum	   *elements = NULL;
@@ -87,8 +142,10 @@ sba_read_metric_values(const SbaMetricCatalog *metrics, ArrayType *metric_values
 
 		values[m] = NAN;
 		if (i < n && !(has_nulls && nulls[i]))
-			values[m] = sba_accept_value(&metrics->metric[m],
-										 has_nulls ? DatumGetFloat8(elements[i]) : plain[i], warnings);
+			values[m] = refuse_faulty(&metrics->metric[m],
+									  has_nulls ? DatumGetFloat8(elements[i]) : plain[i], warnings);
+		if (idle != NULL)
+			idle[m] = metrics->zero_is_normal[m] && values[m] == 0;
 		if (metrics->zero_is_normal[m] && values[m] == 0)
 			values[m] = NAN;
 	}
@@ -132,10 +189,35 @@ sba_load_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 		series->period[row] = (uint8_t) sba_period_of_minute(periods, series->minute_of_week[row]);
 		values = sba_result_datum(row, 2, &is_null);
 		sba_read_metric_values(metrics, DatumGetArrayTypeP(values),
-							   series->values + row * metrics->n_metrics, NULL);
+							   series->values + row * metrics->n_metrics, NULL, NULL);
 	}
 	SPI_freetuptable(SPI_tuptable);
+	sba_forget_flat_lines(series->values, series->n_rows, metrics->n_metrics);
 	return series;
+}
+
+int
+sba_count_repeats(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
+				  const SbaService *service, TimestampTz ts, TimestampTz *since)
+{
+	Datum		arguments[2];
+	TimestampTz history;
+	SbaSampleSeries *series;
+	bool		is_null;
+	int			n_equal;
+
+	arguments[0] = CStringGetTextDatum(service->name);
+	arguments[1] = TimestampTzGetDatum(ts);
+	sba_query_run(&equal_samples_query, arguments, NULL, 1);
+	if (SPI_processed == 0)
+		return 0;
+	*since = DatumGetTimestampTz(sba_result_datum(0, 1, &is_null));
+	n_equal = sba_result_int4(0, 2, 0);
+	SPI_freetuptable(SPI_tuptable);
+
+	history = *since - (int64) SBA_FLAT_LINE_HISTORY * sba_sample_interval_s * USECS_PER_SEC;
+	series = sba_load_samples(metrics, periods, service, history, *since);
+	return sba_values_move(series->values, series->n_rows, series->n_metrics) ? n_equal - 1 : 0;
 }
 
 /* Warnings of a sample as one text, a line each. */

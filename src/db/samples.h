@@ -28,8 +28,9 @@ typedef struct SbaSampleSeries
 /*
  * Read the samples of a service with since < ts <= until, in order of time.
  * Values that are NULL, not finite or outside the metric's valid range are
- * NaN, and so is the zero of a metric for which zero means that nothing
- * happened.  Inside SPI_connect.
+ * NaN, and so are the zero of a metric for which zero means that nothing
+ * happened, and all values of a sample that only continues a flat line.
+ * Inside SPI_connect.
  */
 extern SbaSampleSeries *sba_load_samples(const SbaMetricCatalog *metrics,
 										 const SbaPeriodMap *periods,
@@ -37,13 +38,24 @@ extern SbaSampleSeries *sba_load_samples(const SbaMetricCatalog *metrics,
 										 TimestampTz since, TimestampTz until);
 
 /*
- * The value of each metric in samples.metric_values as it is used; what was
+ * The value of each metric in samples.metric_values as it is used.  idle, when
+ * not NULL, says of which metrics it is known that nothing happened; what was
  * refused is added to *warnings, a list of palloc'ed strings, when that is not
  * NULL.
  */
 extern void sba_read_metric_values(const SbaMetricCatalog *metrics,
 								   ArrayType *metric_values, double *values,
-								   List **warnings);
+								   bool *idle, List **warnings);
+
+/*
+ * How many of the last samples up to the one at ts repeat the one before, of a
+ * service that moved before; *since is then the instant of the first of them.
+ * 0: none, or the service never moves.  Inside SPI_connect.
+ */
+extern int	sba_count_repeats(const SbaMetricCatalog *metrics,
+							  const SbaPeriodMap *periods,
+							  const SbaService *service, TimestampTz ts,
+							  TimestampTz *since);
 
 /* One sample to store. */
 typedef struct SbaNewSample
@@ -56,15 +68,16 @@ typedef struct SbaNewSample
 
 /*
  * Store samples, all or none.  A sample that is there already gets the values
- * that are newly known.  Returns how many rows were new or changed.  Inside
- * SPI_connect.
+ * that are newly known or have changed, and a warning for each of the latter.
+ * Returns how many rows were new or changed.  Inside SPI_connect.
  */
 extern uint64 sba_store_samples(const SbaMetricCatalog *metrics,
 								const SbaNewSample *samples, int n_samples);
 
 /*
- * Refuse a fetched value that is out of range: it becomes NaN, and a sentence
- * about it is added to *warnings.
+ * Refuse a fetched value that is infinite or out of range: it becomes NaN, and
+ * a sentence about it is added to *warnings.  NaN is what a query says of a
+ * service that had no requests, and needs none.
  */
 extern double sba_accept_value(const SbaMetric *metric, double value, List **warnings);
 

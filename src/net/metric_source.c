@@ -456,6 +456,24 @@ sba_source_report(const SbaMetricQuery *query, int level)
 			 query->hint != NULL ? errhint("%s", query->hint) : 0));
 }
 
+void
+sba_source_report_refused(const SbaMetricQuery *query)
+{
+	if (query->n_early > 0 || query->n_late > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("points of metric \"%s\" were refused because of their time", query->metric),
+				 errdetail("%lld were before the time asked for, %lld after it.",
+						   (long long) query->n_early, (long long) query->n_late),
+				 errhint("Compare the clocks of the metric source and of this server.")));
+	if (query->n_twice > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_CARDINALITY_VIOLATION),
+				 errmsg("metric \"%s\" has two values for one instant", query->metric),
+				 errdetail("This happened %lld times; the later one in the answer counts.",
+						   (long long) query->n_twice)));
+}
+
 static int
 compare_names(const void *a, const void *b)
 {

@@ -36,6 +36,12 @@ typedef struct SbaMetricQuery
 	char	   *message;		/* primary message of an error report */
 	char	   *detail;			/* or NULL */
 	char	   *hint;			/* or NULL */
+
+	/* points that were refused */
+	int64		n_early;		/* before the time asked for */
+	int64		n_late;			/* after it, as from a clock that is ahead */
+	int64		n_twice;		/* of the same instant with another value,
+								 * which counts */
 } SbaMetricQuery;
 
 /* Index of grid cell (service, slot, metric) in values. */
@@ -66,6 +72,11 @@ extern void sba_source_fetch(SbaMetricQuery *queries, int n_queries,
  * Raise the failure of a query at the given level (ERROR, WARNING).
  */
 extern void sba_source_report(const SbaMetricQuery *query, int level);
+
+/*
+ * Warn of points that were refused, if there are any.
+ */
+extern void sba_source_report_refused(const SbaMetricQuery *query);
 
 /*
  * Names of all services that the source knows, sorted, palloc'ed: the values

@@ -15,6 +15,7 @@
 #include "utils/float.h"
 #include "utils/memutils.h"
 
+#include "core/validation.h"
 #include "net/source_answer.h"
 #include "pg/settings.h"
 
@@ -72,20 +73,38 @@ on_series(void *context, const SbaLabel *labels, size_t n_labels)
 	return true;
 }
 
-/* Put a point into the grid's nearest slot.  What is not finite is unknown. */
+/*
+ * Put a point into the grid's nearest slot.  The grid ends before the present,
+ * so that what does not fit into it may come from a clock that is ahead.
+ */
 static bool
 on_point(void *context, double time, double value)
 {
 	SbaSourceRequest *request = context;
 	SbaMetricGrid *grid = request->grid;
-	double		slot;
+	double		first_time = (double) grid->first_time + (double) request->first_slot * grid->step;
+	int			slot = 0;
+	double	   *cell;
 
-	if (request->service < 0 || !isfinite(value))
+	if (request->service < 0)
 		return true;
-	slot = floor((time - (double) grid->first_time) / grid->step + 0.5);
-	if (slot >= request->first_slot && slot < request->first_slot + request->n_slots)
-		grid->values[SBA_GRID_INDEX(grid, request->service, (int) slot,
-									request->query->column)] = value;
+	switch (sba_slot_of_time(first_time, grid->step, request->n_slots, time, &slot))
+	{
+		case SBA_TIME_GOOD:
+			break;
+		case SBA_TIME_EARLY:
+			request->n_early++;
+			return true;
+		case SBA_TIME_LATE:
+			request->n_late++;
+			return true;
+	}
+	cell = &grid->values[SBA_GRID_INDEX(grid, request->service, request->first_slot + slot,
+										request->query->column)];
+	if (isnan(value))
+		return true;
+	request->n_twice += !isnan(*cell) && *cell != value;
+	*cell = value;
 	return true;
 }
 
@@ -181,6 +200,9 @@ sba_source_before_retry(void *context)
 	request->duplicate = -1;
 	request->any_service = false;
 	request->any_nameless = false;
+	request->n_early = 0;
+	request->n_late = 0;
+	request->n_twice = 0;
 	request->names_length = 0;
 	request->error_length = 0;
 	if (request->grid != NULL)
@@ -458,6 +480,17 @@ judge_contents(SbaSourceRequest *request, const char *subject, const char *host)
 				   psprintf("Aggregate in the query with \"by (%s)\".", request->service_label));
 }
 
+/* Count what was refused of an answer that is good as a whole. */
+static void
+count_refused(const SbaSourceRequest *request)
+{
+	SbaMetricQuery *query = request->query;
+
+	query->n_early += request->n_early;
+	query->n_late += request->n_late;
+	query->n_twice += request->n_twice;
+}
+
 void
 sba_source_judge(SbaSourceRequest *request, const char *host)
 {
@@ -492,5 +525,6 @@ sba_source_judge(SbaSourceRequest *request, const char *host)
 		fail_refused(request, subject, host);
 	else
 		judge_contents(request, subject, host);
+	count_refused(request);
 	pfree(subject);
 }

@@ -46,6 +46,9 @@ typedef struct SbaSourceRequest
 	int			duplicate;		/* grid index, or -1 */
 	bool		any_service;	/* a series has the service label */
 	bool		any_nameless;	/* a series lacks it */
+	int64		n_early;		/* points before the time asked for */
+	int64		n_late;			/* after it */
+	int64		n_twice;		/* of the same instant with another value */
 	char	   *names;			/* malloc'ed, with a zero after each */
 	size_t		names_length;
 	size_t		names_size;

@@ -69,7 +69,10 @@ report_failures(const SbaMetricQuery *queries, int n_queries, int level_of_all)
 	for (q = 0; q < n_queries; q++)
 	{
 		if (!queries[q].failed)
+		{
+			sba_source_report_refused(&queries[q]);
 			continue;
+		}
 		sba_source_report(&queries[q], n_failed == n_queries ? level_of_all : WARNING);
 		if (n_failed == n_queries)
 			return false;
