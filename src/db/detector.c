@@ -345,6 +345,7 @@ share_of_metrics(const SbaActiveModel *active, const int *catalog_index, Sample 
 	for (m = 0; m < active->model.n_metrics; m++)
 	{
 		const SbaMetricModel *metric = &active->model.metric[m];
+		/* NOLINTNEXTLINE: match_metrics() has filled it */
 		int			c = catalog_index[m];
 
 		if (!metric->baseline.known || active->is_sporadic[m] || c < 0)

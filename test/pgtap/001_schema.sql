@@ -33,7 +33,8 @@ SELECT set_eq(
     ARRAY['smartbox.active_incidents', 'smartbox.incident_timeline', 'smartbox.anomalies',
           'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics',
           'smartbox.training_progress', 'smartbox.backfill_progress', 'smartbox.incident_groups',
-          'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status'],
+          'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status',
+          'smartbox.sample_quality', 'smartbox.metric_quality'],
     'the views');
 SELECT is_empty($$ SELECT name FROM relation WHERE relkind = 'S' $$, 'no sequences');
 SELECT is_empty(
