@@ -28,6 +28,7 @@ CREATE TABLE smartbox.services (
     incident_separation interval
         CHECK (incident_separation > '0' AND incident_separation <= '365 days'),
     backfilled tstzmultirange NOT NULL DEFAULT '{}',
+    team text CHECK (team <> ''),
     created_at timestamptz NOT NULL DEFAULT now(),
     description text NOT NULL DEFAULT ''
 );
@@ -43,6 +44,7 @@ COMMENT ON COLUMN smartbox.services.confirmation_cycles IS 'detections in a row 
 COMMENT ON COLUMN smartbox.services.resolution_grace_cycles IS 'quiet cycles in a row that close an incident; NULL: as its category says';
 COMMENT ON COLUMN smartbox.services.incident_separation IS 'how far apart two incidents of the same fault must be; NULL: as its category says';
 COMMENT ON COLUMN smartbox.services.backfilled IS 'the spans of time that the source was already asked for, whether it had values or not';
+COMMENT ON COLUMN smartbox.services.team IS 'who looks after it; a policy of yours can go by it';
 COMMENT ON COLUMN smartbox.services.created_at IS 'when the service became known here';
 COMMENT ON COLUMN smartbox.services.description IS 'for people';
 

@@ -89,9 +89,17 @@ CREATE TABLE smartbox.incidents (
     root_service text,
     root_incident_id text,
     pattern text,
+    opened_at timestamptz,
+    reopen_count integer NOT NULL DEFAULT 0 CHECK (reopen_count >= 0),
+    flapping boolean NOT NULL DEFAULT false,
+    alert_held boolean NOT NULL DEFAULT false,
+    acknowledged_at timestamptz,
+    acknowledged_by text,
     PRIMARY KEY (service, incident_id),
     CONSTRAINT incidents_root_check
         CHECK ((root_service IS NULL) = (root_incident_id IS NULL) AND root_service <> service),
+    CONSTRAINT incidents_acknowledged_check
+        CHECK ((acknowledged_at IS NULL) = (acknowledged_by IS NULL)),
     CONSTRAINT incidents_seen_check
         CHECK (first_seen <= last_seen AND last_seen <= last_evaluated),
     CONSTRAINT incidents_confirmed_check
@@ -106,6 +114,9 @@ CREATE TABLE smartbox.incidents (
 CREATE UNIQUE INDEX incidents_active_idx ON smartbox.incidents (service, fingerprint_id)
     WHERE status <> 'CLOSED';
 CREATE INDEX incidents_fingerprint_idx ON smartbox.incidents (service, fingerprint_id, resolved_at);
+CREATE INDEX incidents_id_idx ON smartbox.incidents (incident_id);
+CREATE INDEX incidents_closed_by_person_idx ON smartbox.incidents (service, resolved_at)
+    WHERE resolution_reason = 'closed_by_person';
 
 COMMENT ON TABLE smartbox.incidents IS 'one row per occurrence of a fault, from the first suspicion to the resolution';
 COMMENT ON COLUMN smartbox.incidents.service IS 'the service';
@@ -121,7 +132,7 @@ COMMENT ON COLUMN smartbox.incidents.last_seen IS 'instant of the last detection
 COMMENT ON COLUMN smartbox.incidents.last_evaluated IS 'instant of the last cycle that counted, detected or not';
 COMMENT ON COLUMN smartbox.incidents.confirmed_at IS 'instant at which it became OPEN; NULL: it never did';
 COMMENT ON COLUMN smartbox.incidents.resolved_at IS 'instant of the cycle that closed it';
-COMMENT ON COLUMN smartbox.incidents.resolution_reason IS 'resolved; suspected_expired: was never confirmed; auto_stale: came back too late to be the same';
+COMMENT ON COLUMN smartbox.incidents.resolution_reason IS 'resolved; suspected_expired: was never confirmed; auto_stale: came back too late to be the same; closed_by_person';
 COMMENT ON COLUMN smartbox.incidents.occurrence_count IS 'cycles in which it was detected';
 COMMENT ON COLUMN smartbox.incidents.consecutive_detections IS 'of these, the last ones in a row';
 COMMENT ON COLUMN smartbox.incidents.missed_cycles IS 'quiet cycles in a row since';
@@ -129,6 +140,12 @@ COMMENT ON COLUMN smartbox.incidents.signals IS 'all names and signals under whi
 COMMENT ON COLUMN smartbox.incidents.description IS 'in words, of the last detection';
 COMMENT ON COLUMN smartbox.incidents.root_service IS 'the service whose incident is suspected to be behind this one, by smartbox.dependencies; NULL: none is';
 COMMENT ON COLUMN smartbox.incidents.root_incident_id IS 'that incident';
+COMMENT ON COLUMN smartbox.incidents.opened_at IS 'instant at which it became OPEN the last time: confirmed or reopened';
+COMMENT ON COLUMN smartbox.incidents.reopen_count IS 'how often it was reopened';
+COMMENT ON COLUMN smartbox.incidents.flapping IS 'when it was opened the last time, the same fault had been opened so often before that its alerts say so once and then wait';
+COMMENT ON COLUMN smartbox.incidents.alert_held IS 'an alert about its present state was held back, since it is silenced or flapping; it is raised by a later detection when the reason is gone';
+COMMENT ON COLUMN smartbox.incidents.acknowledged_at IS 'when somebody first said to be on it; NULL: nobody has';
+COMMENT ON COLUMN smartbox.incidents.acknowledged_by IS 'who said so last';
 COMMENT ON COLUMN smartbox.incidents.pattern IS 'the pattern that explained it best in the last detection that one did; it changes as the fault develops, which is an event and never another incident';
 
 CREATE TABLE smartbox.incident_events (
@@ -150,11 +167,11 @@ COMMENT ON COLUMN smartbox.incident_events.service IS 'the service';
 COMMENT ON COLUMN smartbox.incident_events.incident_id IS 'the incident';
 COMMENT ON COLUMN smartbox.incident_events.event_number IS 'number within the incident, from 1';
 COMMENT ON COLUMN smartbox.incident_events.event IS 'what happened';
-COMMENT ON COLUMN smartbox.incident_events.ts IS 'instant of the sample that made it happen';
+COMMENT ON COLUMN smartbox.incident_events.ts IS 'instant of the sample that made it happen; of what people do, the last one that the service was judged by';
 COMMENT ON COLUMN smartbox.incident_events.status IS 'status of the incident afterwards';
 COMMENT ON COLUMN smartbox.incident_events.severity IS 'severity in this cycle; of the whole incident when it was not detected';
 COMMENT ON COLUMN smartbox.incident_events.score IS 'score in this cycle; of the whole incident when it was not detected';
-COMMENT ON COLUMN smartbox.incident_events.details IS 'what else there is to say: another anomaly_name or pattern, severities of an escalation, the reason of an end';
+COMMENT ON COLUMN smartbox.incident_events.details IS 'what else there is to say: another anomaly_name or pattern, severities of an escalation, the reason of an end, who acted and the note, that it flaps';
 COMMENT ON COLUMN smartbox.incident_events.recorded_at IS 'when the row was written';
 
 CREATE TABLE smartbox.alerts (
@@ -166,6 +183,7 @@ CREATE TABLE smartbox.alerts (
     ts timestamptz NOT NULL,
     payload jsonb NOT NULL CHECK (jsonb_typeof(payload) = 'object'),
     created_at timestamptz NOT NULL DEFAULT now(),
+    silence_id text,
     PRIMARY KEY (service, incident_id, alert_number)
 );
 
@@ -178,6 +196,7 @@ COMMENT ON COLUMN smartbox.alerts.severity IS 'severity now; of the whole incide
 COMMENT ON COLUMN smartbox.alerts.ts IS 'instant of the sample';
 COMMENT ON COLUMN smartbox.alerts.payload IS 'the message';
 COMMENT ON COLUMN smartbox.alerts.created_at IS 'when the row was written';
+COMMENT ON COLUMN smartbox.alerts.silence_id IS 'the silence that keeps it from being sent; NULL: it is sent';
 
 -- ---------------------------------------------------------------------------
 -- What goes with what
@@ -188,6 +207,9 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    DELETE FROM smartbox.signal_bars AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.feedback AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.silences AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.alerts AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.incident_events AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.incidents AS t WHERE t.service = OLD.service;
@@ -214,6 +236,8 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    DELETE FROM smartbox.signal_bars AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
+    DELETE FROM smartbox.feedback AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     DELETE FROM smartbox.alerts AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     DELETE FROM smartbox.incident_events AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     RETURN NULL;
@@ -221,7 +245,7 @@ END
 $$;
 
 COMMENT ON FUNCTION smartbox.delete_with_incident() IS
-    'trigger: the events and alerts of an incident go with it';
+    'trigger: the events, alerts and feedback of an incident go with it';
 
 CREATE TRIGGER delete_with_incident AFTER DELETE ON smartbox.incidents
     FOR EACH ROW EXECUTE FUNCTION smartbox.delete_with_incident();

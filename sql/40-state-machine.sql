@@ -14,6 +14,8 @@
 --
 -- An active incident that was not seen for longer than incident_separation and
 -- is detected again is closed (EXPIRE, auto_stale), and a new one begins.
+-- A person may close an active incident at any time (CLOSE); it then stays closed
+-- for incident_separation unless the fault gets worse than it was.
 -- A cycle without data holds every incident as it is, and the time that it
 -- stands for does not count towards incident_separation.
 --
@@ -55,7 +57,7 @@ COMMENT ON FUNCTION smartbox.record_event(smartbox.incidents, smartbox.incident_
 
 CREATE FUNCTION smartbox.raise_alert(
     incident smartbox.incidents, alert_type text, at timestamptz,
-    severity smartbox.severity, message jsonb)
+    severity smartbox.severity, message jsonb, silence_id text DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -71,10 +73,13 @@ BEGIN
     next_number := coalesce(next_number, 0) + 1;
 
     INSERT INTO smartbox.alerts
-        (service, incident_id, alert_number, alert_type, severity, ts, payload)
+        (service, incident_id, alert_number, alert_type, severity, ts, payload, silence_id)
     VALUES
         (incident.service, incident.incident_id, next_number, raise_alert.alert_type,
-         raise_alert.severity, at, message);
+         raise_alert.severity, at, message, raise_alert.silence_id);
+    IF raise_alert.silence_id IS NOT NULL THEN
+        RETURN;
+    END IF;
 
     -- Who listens gets a name to look up: the message itself can be longer
     -- than a notification may be.
@@ -86,15 +91,58 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.raise_alert(smartbox.incidents, text, timestamptz, smartbox.severity, jsonb) IS
-    'writes a message about an incident and notifies smartbox_alerts';
+COMMENT ON FUNCTION smartbox.raise_alert(smartbox.incidents, text, timestamptz, smartbox.severity, jsonb, text) IS
+    'writes a message about an incident and notifies smartbox_alerts; one that is silenced is written only';
+
+CREATE FUNCTION smartbox.hold_alert(incident smartbox.incidents, held boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE smartbox.incidents AS i SET alert_held = held
+    WHERE i.service = incident.service AND i.incident_id = incident.incident_id AND i.alert_held <> held;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.hold_alert(smartbox.incidents, boolean) IS
+    'notes whether an alert about the present state of an incident was held back';
+
+CREATE FUNCTION smartbox.openings_before(
+    of_service text, fingerprint_id text, at timestamptz, OUT openings integer, OUT said boolean)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    since CONSTANT timestamptz := at - interval '6 hours';
+BEGIN
+    SELECT count(*), (array_agg(i.flapping ORDER BY e.ts DESC))[1] INTO openings, said
+    FROM smartbox.incidents AS i
+        JOIN smartbox.incident_events AS e ON e.service = i.service AND e.incident_id = i.incident_id
+    WHERE i.service = of_service AND i.fingerprint_id = openings_before.fingerprint_id
+        AND (i.resolved_at > since OR i.resolved_at IS NULL)
+        AND e.event IN ('CONFIRM', 'REOPEN') AND e.ts > since;
+    said := coalesce(said, false);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.openings_before(text, text, timestamptz) IS
+    'how often incidents of a pattern were opened in the six hours before an instant, and whether the last time it was said that they flap';
+
+CREATE FUNCTION smartbox.is_flapping(openings integer) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT openings >= 4 $$;
+
+COMMENT ON FUNCTION smartbox.is_flapping(integer) IS
+    'whether so many openings within six hours are flapping: four or more';
 
 -- ---------------------------------------------------------------------------
 -- The moves
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION smartbox.create_incident(
-    of_service text, anomaly smartbox.anomaly, at timestamptz, confirmation_cycles integer)
+    of_service text, anomaly smartbox.anomaly, at timestamptz, confirmation_cycles integer,
+    flapping boolean DEFAULT false)
 RETURNS smartbox.incidents
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -117,13 +165,15 @@ BEGIN
     INSERT INTO smartbox.incidents
         (service, incident_id, fingerprint_id, anomaly_name,
          status, confirmed_at, severity, score, confidence, first_seen, last_seen, last_evaluated,
-         occurrence_count, consecutive_detections, missed_cycles, signals, description, pattern)
+         occurrence_count, consecutive_detections, missed_cycles, signals, description, pattern,
+         opened_at, flapping)
     VALUES
         (of_service, incident.incident_id, anomaly.fingerprint_id, anomaly.name,
          CASE WHEN confirmed THEN 'OPEN' ELSE 'SUSPECTED' END::smartbox.incident_status,
          CASE WHEN confirmed THEN at END,
          anomaly.severity, anomaly.score, anomaly.confidence, at, at, at,
-         1, 1, 0, anomaly.signals, anomaly.description, anomaly.pattern);
+         1, 1, 0, anomaly.signals, anomaly.description, anomaly.pattern,
+         CASE WHEN confirmed THEN at END, create_incident.flapping);
 
     PERFORM smartbox.record_event(incident, 'CREATE', at, anomaly.severity, anomaly.score,
         jsonb_strip_nulls(jsonb_build_object('pattern', anomaly.pattern)));
@@ -131,13 +181,14 @@ BEGIN
     FROM smartbox.incidents AS i
     WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
     IF confirmed THEN
-        PERFORM smartbox.record_event(incident, 'CONFIRM', at, anomaly.severity, anomaly.score);
+        PERFORM smartbox.record_event(incident, 'CONFIRM', at, anomaly.severity, anomaly.score,
+            CASE WHEN incident.flapping THEN '{"flapping": true}' ELSE '{}' END::jsonb);
     END IF;
     RETURN incident;
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.create_incident(text, smartbox.anomaly, timestamptz, integer) IS
+COMMENT ON FUNCTION smartbox.create_incident(text, smartbox.anomaly, timestamptz, integer, boolean) IS
     'begins an incident: SUSPECTED, or OPEN at once where one detection is enough';
 
 CREATE FUNCTION smartbox.next_event(incident smartbox.incidents, confirmation_cycles integer)
@@ -168,9 +219,17 @@ AS $$
 DECLARE
     details jsonb := '{}';
 BEGIN
+    IF action IN ('CONFIRM', 'REOPEN') THEN
+        incident.opened_at := at;
+        incident.alert_held := false;
+        IF incident.flapping THEN
+            details := '{"flapping": true}';
+        END IF;
+    END IF;
     IF action = 'REOPEN' THEN
         incident.consecutive_detections := 0;
-        details := jsonb_build_object(
+        incident.reopen_count := incident.reopen_count + 1;
+        details := details || jsonb_build_object(
             'closed_at', smartbox.iso_timestamp(incident.resolved_at),
             'reason', incident.resolution_reason);
     END IF;
@@ -218,7 +277,11 @@ BEGIN
         missed_cycles = incident.missed_cycles,
         signals = incident.signals,
         description = incident.description,
-        pattern = incident.pattern
+        pattern = incident.pattern,
+        opened_at = incident.opened_at,
+        reopen_count = incident.reopen_count,
+        flapping = incident.flapping,
+        alert_held = incident.alert_held
     WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
 
     UPDATE smartbox.fingerprints AS f
@@ -234,12 +297,15 @@ COMMENT ON FUNCTION smartbox.continue_incident(smartbox.incidents, smartbox.anom
     'an incident was detected again: CONTINUE, CONFIRM or REOPEN, as next_event says';
 
 CREATE FUNCTION smartbox.end_incident(
-    incident smartbox.incidents, event smartbox.incident_event, reason text, at timestamptz)
+    incident smartbox.incidents, event smartbox.incident_event, reason text, at timestamptz,
+    details jsonb DEFAULT '{}')
 RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    told boolean;
+    silence_id text;
     message jsonb;
 BEGIN
     incident.status := 'CLOSED';
@@ -256,15 +322,23 @@ BEGIN
     WHERE i.service = incident.service AND i.incident_id = incident.incident_id;
 
     PERFORM smartbox.record_event(incident, event, at, incident.severity, incident.score,
-        jsonb_build_object('reason', reason));
+        jsonb_build_object('reason', reason) || details);
 
-    -- Who was not told of it is not told that it is gone: a suspicion, or what
-    -- stayed within the service's objectives.
-    IF incident.confirmed_at IS NULL OR NOT EXISTS (
-        SELECT FROM smartbox.alerts AS a
-        WHERE a.service = incident.service AND a.incident_id = incident.incident_id)
-    THEN
+    -- Who was not told of it is not told that it is gone: a suspicion, what
+    -- stayed within the service's objectives, and what flaps.  Of what was told
+    -- before it was silenced, the end is told too.
+    SELECT bool_or(a.silence_id IS NULL), max(a.silence_id) INTO told, silence_id
+    FROM smartbox.alerts AS a
+    WHERE a.service = incident.service AND a.incident_id = incident.incident_id
+        AND a.alert_number > coalesce((
+            SELECT max(b.alert_number)
+            FROM smartbox.alerts AS b
+            WHERE b.service = incident.service AND b.incident_id = incident.incident_id
+                AND b.alert_type = 'incident_resolved'), 0);
+    IF told IS NULL THEN
         RETURN NULL;
+    ELSIF told THEN
+        silence_id := NULL;
     END IF;
 
     message := jsonb_build_object(
@@ -280,12 +354,12 @@ BEGIN
             'incident_duration_minutes', smartbox.minutes_between(incident.first_seen, at),
             'first_seen', smartbox.iso_timestamp(incident.first_seen),
             'reason', reason));
-    PERFORM smartbox.raise_alert(incident, 'incident_resolved', at, incident.severity, message);
-    RETURN message;
+    PERFORM smartbox.raise_alert(incident, 'incident_resolved', at, incident.severity, message, silence_id);
+    RETURN CASE WHEN told THEN message END;
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.end_incident(smartbox.incidents, smartbox.incident_event, text, timestamptz) IS
+COMMENT ON FUNCTION smartbox.end_incident(smartbox.incidents, smartbox.incident_event, text, timestamptz, jsonb) IS
     'closes an incident; returns the resolution that went out, NULL for one of which nobody was told';
 
 CREATE FUNCTION smartbox.miss_incident(
@@ -382,6 +456,29 @@ $$;
 COMMENT ON FUNCTION smartbox.find_reopenable_incident(text, smartbox.anomaly, timestamptz) IS
     'the last incident of the same pattern, if it was confirmed and closed after an instant; never one that was closed for being stale';
 
+CREATE FUNCTION smartbox.find_incident_closed_by_person(
+    of_service text, anomaly smartbox.anomaly, closed_after timestamptz)
+RETURNS smartbox.incidents
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    incident smartbox.incidents;
+BEGIN
+    SELECT i.* INTO incident
+    FROM smartbox.incidents AS i
+    WHERE i.service = of_service AND i.resolution_reason = 'closed_by_person'
+        AND i.resolved_at > closed_after
+        AND (i.fingerprint_id = anomaly.fingerprint_id OR i.signals && anomaly.signals)
+    ORDER BY (i.fingerprint_id = anomaly.fingerprint_id) DESC, i.resolved_at DESC, i.incident_id
+    LIMIT 1;
+    RETURN incident;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.find_incident_closed_by_person(text, smartbox.anomaly, timestamptz) IS
+    'the last incident of the same fault that a person closed after an instant';
+
 CREATE FUNCTION smartbox.held_time(of_service text, since timestamptz, until timestamptz)
 RETURNS interval
 LANGUAGE plpgsql STABLE
@@ -404,6 +501,65 @@ $$;
 COMMENT ON FUNCTION smartbox.held_time(text, timestamptz, timestamptz) IS
     'for how long nothing was known of a service between two instants: each cycle without data stands for the time since the cycle before it';
 
+CREATE FUNCTION smartbox.incident_metadata(
+    incident smartbox.incidents, action smartbox.incident_event, at timestamptz)
+RETURNS jsonb
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    metadata jsonb := jsonb_build_object(
+        'fingerprint_id', incident.fingerprint_id,
+        'incident_id', incident.incident_id,
+        'status', incident.status,
+        'incident_action', action,
+        'occurrence_count', incident.occurrence_count,
+        'first_seen', smartbox.iso_timestamp(incident.first_seen),
+        'duration_minutes', smartbox.minutes_between(incident.first_seen, at));
+BEGIN
+    IF incident.root_service IS NOT NULL THEN
+        metadata := metadata || jsonb_build_object('suspected_root_cause', jsonb_build_object(
+            'service', incident.root_service,
+            'incident_id', incident.root_incident_id));
+    END IF;
+    IF incident.flapping THEN
+        metadata := metadata || '{"flapping": true}';
+    END IF;
+    RETURN metadata;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.incident_metadata(smartbox.incidents, smartbox.incident_event, timestamptz) IS
+    'what a payload says of the incident of an anomaly, and of what the detection did to it';
+
+CREATE FUNCTION smartbox.announce_incident(
+    incident smartbox.incidents, anomaly smartbox.anomaly, alert_type text, at timestamptz,
+    payload jsonb, element jsonb)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    silence_id CONSTANT text := smartbox.find_silence(
+        incident.service, ARRAY[anomaly.name, incident.anomaly_name, incident.pattern], anomaly.signals, at);
+BEGIN
+    -- One that waits for the end of its silence was written when it began.
+    IF silence_id IS NULL OR NOT incident.alert_held THEN
+        PERFORM smartbox.raise_alert(incident, alert_type, at, anomaly.severity,
+            payload || jsonb_build_object(
+                'alert_type', alert_type,
+                'overall_severity', anomaly.severity,
+                'anomaly_count', 1,
+                'anomalies', jsonb_build_array(element)),
+            silence_id);
+        PERFORM smartbox.hold_alert(incident, silence_id IS NOT NULL);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.announce_incident(smartbox.incidents, smartbox.anomaly, text, timestamptz, jsonb, jsonb) IS
+    'raises the alert about an incident, or holds it back while a silence covers it';
+
 CREATE FUNCTION smartbox.process_anomalies(
     of_service text, at timestamptz, INOUT payload jsonb,
     detection_severity smartbox.severity, no_data boolean,
@@ -423,6 +579,11 @@ DECLARE
     action smartbox.incident_event;
     previous_severity smartbox.severity;
     escalated boolean;
+    opens boolean;
+    earlier_openings integer;
+    flapping_was_said boolean;
+    flaps boolean;
+    announces boolean;
     metadata jsonb[] := '{}';
     same integer;
     message jsonb;
@@ -469,14 +630,28 @@ BEGIN
             END IF;
             incident := NULL;
         ELSIF incident.incident_id IS NULL THEN
+            -- What a person closed stays closed, unless it gets worse.
+            incident := smartbox.find_incident_closed_by_person(of_service, anomaly, at - incident_separation);
+            IF anomaly.severity <= incident.severity THEN
+                metadata[n] := coalesce(elements[n]->'metadata', '{}') || smartbox.incident_metadata(incident, 'CLOSE', at);
+                elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
+                CONTINUE;
+            END IF;
             incident := smartbox.find_reopenable_incident(of_service, anomaly, at - incident_separation);
         END IF;
 
         action := smartbox.next_event(incident, confirmation_cycles);
+        opens := action IN ('CONFIRM', 'REOPEN') OR (action = 'CREATE' AND confirmation_cycles <= 1);
+        IF opens THEN
+            SELECT o.openings, o.said INTO earlier_openings, flapping_was_said
+            FROM smartbox.openings_before(of_service, coalesce(incident.fingerprint_id, anomaly.fingerprint_id), at) AS o;
+            flaps := smartbox.is_flapping(earlier_openings + 1);
+            incident.flapping := flaps;
+        END IF;
         previous_severity := CASE WHEN incident.status IN ('OPEN', 'RECOVERING') THEN incident.severity END;
         escalated := coalesce(anomaly.severity > previous_severity, false);
         IF action = 'CREATE' THEN
-            incident := smartbox.create_incident(of_service, anomaly, at, confirmation_cycles);
+            incident := smartbox.create_incident(of_service, anomaly, at, confirmation_cycles, opens AND flaps);
         ELSE
             incident := smartbox.continue_incident(incident, anomaly, at, action);
         END IF;
@@ -486,31 +661,24 @@ BEGIN
         END IF;
         moved := moved || incident.incident_id;
 
-        metadata[n] := coalesce(elements[n]->'metadata', '{}') || jsonb_build_object(
-            'fingerprint_id', incident.fingerprint_id,
-            'incident_id', incident.incident_id,
-            'status', incident.status,
-            'incident_action', action,
-            'occurrence_count', incident.occurrence_count,
-            'first_seen', smartbox.iso_timestamp(incident.first_seen),
-            'duration_minutes', smartbox.minutes_between(incident.first_seen, at));
-        IF incident.root_service IS NOT NULL THEN
-            metadata[n] := metadata[n] || jsonb_build_object('suspected_root_cause', jsonb_build_object(
-                'service', incident.root_service,
-                'incident_id', incident.root_incident_id));
-        END IF;
+        metadata[n] := coalesce(elements[n]->'metadata', '{}') || smartbox.incident_metadata(incident, action, at);
         elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
 
+        -- That a fault flaps is said once; it is told again when it stays, and
+        -- when it gets worse.
+        announces := CASE
+            WHEN escalated THEN true
+            WHEN opens THEN NOT (flaps AND flapping_was_said)
+            WHEN incident.status = 'OPEN' AND incident.alert_held
+                THEN NOT incident.flapping OR at - incident.opened_at >= incident_separation
+            ELSE false
+        END;
         -- What is within the service's objectives wakes nobody.
-        IF (escalated OR (action <> 'CONTINUE' AND incident.status = 'OPEN'))
-            AND elements[n]->'informational' IS DISTINCT FROM 'true'
-        THEN
-            PERFORM smartbox.raise_alert(incident, alert_type, at, anomaly.severity,
-                payload || jsonb_build_object(
-                    'alert_type', alert_type,
-                    'overall_severity', anomaly.severity,
-                    'anomaly_count', 1,
-                    'anomalies', jsonb_build_array(elements[n])));
+        IF announces AND elements[n]->'informational' IS DISTINCT FROM 'true' THEN
+            incident.alert_held := incident.alert_held AND NOT escalated;
+            PERFORM smartbox.announce_incident(incident, anomaly, alert_type, at, payload, elements[n]);
+        ELSIF opens AND NOT announces THEN
+            PERFORM smartbox.hold_alert(incident, true);
         END IF;
     END LOOP;
 

@@ -23,6 +23,26 @@ BEGIN
 END
 $$;
 
+-- A view shows to whoever reads it what that one may see of its tables, so
+-- that row-level security on these holds for it too.
+DO $$
+DECLARE
+    member regclass;
+BEGIN
+    FOR member IN
+        SELECT d.objid
+        FROM pg_catalog.pg_depend AS d
+            JOIN pg_catalog.pg_extension AS x
+                ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = x.oid
+            JOIN pg_catalog.pg_class AS c
+                ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+        WHERE x.extname = 'smartbox_anomaly' AND d.deptype = 'e' AND c.relkind = 'v'
+    LOOP
+        EXECUTE pg_catalog.format('ALTER VIEW %s SET (security_invoker = true)', member);
+    END LOOP;
+END
+$$;
+
 REVOKE ALL ON TYPE smartbox.severity, smartbox.incident_status, smartbox.incident_event, smartbox.anomaly FROM PUBLIC;
 
 -- Pure functions that tell nothing about anybody's data; the period of an

@@ -16,14 +16,16 @@
 #define SAMPLES_BEFORE_INCIDENT 2
 
 /*
- * Incidents that somebody was told of.  What people later say of an incident,
- * such as that it was to be expected, decides here whether it counts.
+ * Incidents that somebody was told of, unless people said that they were none or
+ * how it is to be; and those that people said were one.
  */
 static SbaQuery incidents_query = {
-	.text = "SELECT first_seen, coalesce(resolved_at, last_seen) FROM smartbox.incidents"
-	" WHERE service = $1 AND confirmed_at IS NOT NULL"
-	" AND first_seen <= $3 AND coalesce(resolved_at, last_seen) >= $2"
-	" ORDER BY first_seen",
+	.text = "SELECT i.first_seen, coalesce(i.resolved_at, i.last_seen) FROM smartbox.incidents AS i"
+	" WHERE i.service = $1 AND i.first_seen <= $3 AND coalesce(i.resolved_at, i.last_seen) >= $2"
+	" AND coalesce((SELECT f.verdict = 'anomaly' FROM smartbox.feedback AS f"
+	" WHERE f.service = i.service AND f.incident_id = i.incident_id AND f.verdict IS NOT NULL"
+	" ORDER BY f.feedback_number DESC LIMIT 1), i.confirmed_at IS NOT NULL)"
+	" ORDER BY i.first_seen",
 	.n_arguments = 3,
 	.argument_types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	.expected = SPI_OK_SELECT,

@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(40);
+SELECT plan(41);
 
 -- Objects of the extension, whatever else there is in the database.
 CREATE TEMP VIEW member AS
@@ -26,16 +26,20 @@ SELECT set_eq(
     ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.services',
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.backfill_runs', 'smartbox.detections',
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
-          'smartbox.calendar', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns'],
+          'smartbox.calendar', 'smartbox.silences', 'smartbox.feedback', 'smartbox.signal_bars', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
-    ARRAY['smartbox.active_incidents', 'smartbox.incident_timeline', 'smartbox.anomalies',
+    ARRAY['smartbox.active_incidents', 'smartbox.active_silences', 'smartbox.incident_timeline', 'smartbox.anomalies',
           'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics',
           'smartbox.training_progress', 'smartbox.backfill_progress', 'smartbox.incident_groups',
           'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status',
           'smartbox.sample_quality', 'smartbox.metric_quality'],
     'the views');
+SELECT is_empty(
+    $$ SELECT r.name FROM relation AS r JOIN pg_class AS c ON c.oid = r.oid
+       WHERE r.relkind = 'v' AND NOT coalesce(c.reloptions @> ARRAY['security_invoker=true'], false) $$,
+    'views show what the reader may see');
 SELECT is_empty($$ SELECT name FROM relation WHERE relkind = 'S' $$, 'no sequences');
 SELECT is_empty(
     $$ SELECT r.name, a.attname FROM relation AS r JOIN pg_attribute AS a ON a.attrelid = r.oid
@@ -175,12 +179,17 @@ BEGIN
     END LOOP;
 END
 $$;
+INSERT INTO smartbox.silences (service, silence_id, until) VALUES ('booking', 'silence_000000000000', 'tomorrow');
+INSERT INTO smartbox.feedback (service, incident_id, feedback_number, verdict) SELECT service, incident_id, 1, 'not_anomaly' FROM smartbox.incidents WHERE service = 'booking';
+INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1, 1 FROM smartbox.incidents WHERE service = 'booking';
 SELECT is_empty($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows = 0 $$, 'a service has rows everywhere');
 DELETE FROM smartbox.services WHERE service = 'booking';
 SELECT results_eq($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows > 0 $$, ARRAY['smartbox.samples'],
     'all of them go with it but the samples');
 INSERT INTO smartbox.services (service) VALUES ('booking');
 INSERT INTO smartbox.detections (service, ts, is_anomaly) SELECT 'booking', now() + n * interval '1 min', true FROM generate_series(0, 1) AS n;
+INSERT INTO smartbox.feedback (service, incident_id, feedback_number, verdict) SELECT service, incident_id, 1, 'not_anomaly' FROM smartbox.incidents WHERE service = 'booking';
+INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1, 1 FROM smartbox.incidents WHERE service = 'booking';
 DELETE FROM smartbox.incidents WHERE service = 'booking';
 SELECT set_eq($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows > 0 $$,
     ARRAY['smartbox.services', 'smartbox.samples', 'smartbox.detections', 'smartbox.fingerprints'], 'events and alerts go with their incident');

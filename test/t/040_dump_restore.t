@@ -89,6 +89,16 @@ FROM (VALUES (0, '{x}'::text[]), (5, '{x,z}'), (10, '{x}'), (15, '{}'), (20, '{}
     smartbox.services
 ORDER BY service, minute;
 SELECT smartbox.assign_root_causes();
+
+-- People: one incident acknowledged, one closed, silences, verdicts and a note.
+SELECT acknowledge_incident(incident_id, E'it''s "me" \\ \u00e9') FROM smartbox.incidents WHERE status = 'OPEN' AND service <> 'payment';
+SELECT close_incident(incident_id) FROM smartbox.incidents WHERE anomaly_name = 'w' AND service = 'payment';
+SELECT silence('booking', 'y', until => now() + interval '1 day'), silence('payment', until => now() + interval '1 day', include_dependents => true);
+SELECT unsilence(min(silence_id)) FROM smartbox.silences WHERE service = 'booking' AND pattern = 'y';
+SELECT feedback(incident_id, 'not_anomaly', 'known') FROM smartbox.incidents WHERE anomaly_name = 'x';
+SELECT add_note(incident_id, E'line\nline') FROM smartbox.incidents WHERE anomaly_name = 'z';
+INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1 + 1e-17, 1 FROM smartbox.incidents WHERE anomaly_name = 'x';
+UPDATE smartbox.services SET team = 'sales' WHERE service = 'booking';
 END
 
 is($node->safe_psql('shop', q{
@@ -143,7 +153,7 @@ sub calls_of
 		"SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = 'smartbox' AND funcname ~ '$function'");
 }
 
-my $state_machine = '^(process_|record_|raise_|create_|continue_|end_|miss_|find_|guard_|read_|complete_|guess_|own_)';
+my $state_machine = '^(process_|hold_|announce_|openings_|record_|raise_|create_|continue_|end_|miss_|find_|guard_|read_|complete_|guess_|own_)';
 cmp_ok(calls_of('shop', $state_machine), '>', 100, 'triggers that fire are counted');
 
 my $text = text_of('shop');

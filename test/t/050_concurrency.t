@@ -104,6 +104,32 @@ $two->ask(detection('f', 20));
 is($two->answer, '', 'a closed incident is in the way of nobody');
 $one->say('COMMIT;');
 
+# An operator closes while a detection continues
+$node->safe_psql('shop', "INSERT INTO smartbox.services (service) VALUES ('g'), ('h'); " . join ' ', map { detection($_, 0, 'x') . ';' . detection($_, 5, 'x') . ';' } 'g', 'h');
+
+sub close_of
+{
+	my ($service) = @_;
+	return "SELECT close_incident(incident_id)->>'occurrence_count' FROM smartbox.incidents WHERE service = '$service';";
+}
+is($one->say('BEGIN; ' . close_of('g')), '2', 'an operator closes an incident');
+$two->ask(detection('g', 10, 'x'));
+waits_for_lock($two);
+$one->say('COMMIT;');
+is($two->answer, 'CLOSE', 'the detection that waited finds it closed, and leaves it so');
+is(incidents('g'), 'x|CLOSED|2|0', 'nothing is opened beside it');
+is($two->say('BEGIN; ' . detection('h', 10, 'x')), 'CONTINUE', 'a detection continues an incident');
+$one->ask(close_of('h'));
+waits_for_lock($one);
+$two->say('COMMIT;');
+is($one->answer, '3', 'the operator who waited closes what it left');
+is($node->safe_psql('shop', "SELECT string_agg(event::text, ' ' ORDER BY event_number) FROM smartbox.incident_events WHERE service = 'h'"),
+	'CREATE CONFIRM CONTINUE CLOSE', 'in that order');
+$two->say('BEGIN; ' . detection('h', 15, 'y'));
+$one->ask("SELECT silence('h', until => '2024-01-16')->>'silence_id' ~ '^silence_';");
+is($one->answer, 't', 'a silence waits for nobody when there is nothing to note');
+$two->say('COMMIT;');
+
 # Whole cycles of many services, against each other, as the detector inserts
 # them: in one order, so that nobody waits in a circle.
 $node->safe_psql('shop', "INSERT INTO smartbox.services (service, category) SELECT 'fleet' || n, 'standard' FROM generate_series(1, 200) AS n");

@@ -1,6 +1,7 @@
-# Random sequences of detected, missed, no-data, late and repeated cycles
-# against a small independent model of the state table, compared after each
-# step: incidents, events, alerts, and what the payload says.
+# Random sequences of detected, missed, no-data, late and repeated cycles, and of
+# what people do between them, against a small independent model of the state
+# table, compared after each step: incidents, events, alerts, and what the
+# payload says.
 #
 # SMARTBOX_SEED=N repeats a run, SMARTBOX_STEPS=N makes it longer.
 use strict;
@@ -33,8 +34,55 @@ sub happened
 
 sub told
 {
-	my ($incident, $type, $minute, $severity) = @_;
-	push @{ $incident->{alerts} }, "$type $severity $minute";
+	my ($incident, $type, $minute, $severity, $silence) = @_;
+	push @{ $incident->{alerts} }, "$type $severity $minute" . ($silence ? " $silence" : '');
+	return;
+}
+
+# The silence that covers an anomaly, the longest one.
+sub silence_of
+{
+	my ($service, $minute, $incident, $anomaly) = @_;
+	my %signals = map { $_ => 1 } $anomaly->{name}, @{ $anomaly->{signals} };
+	my ($longest) = sort { $b->{until} <=> $a->{until} || $a->{id} cmp $b->{id} } grep {
+		my $what = $_->{what};
+		$_->{until} > $minute && ($what eq '' || $what eq $anomaly->{name} || $what eq $incident->{name})
+	} @{ $service->{silences} };
+	return $longest ? $longest->{id} : '';
+}
+
+# Somebody is to be told of an incident that is open, unless it is silenced.
+sub announce
+{
+	my ($service, $incident, $anomaly, $minute, $waits) = @_;
+	my $silence = silence_of($service, $minute, $incident, $anomaly);
+
+	return if $waits && $silence;
+	told($incident, $anomaly->{type}, $minute, $anomaly->{severity}, $silence);
+	$incident->{held} = $silence ? 1 : 0;
+	return;
+}
+
+# An incident becomes open: four times within six hours is flapping, of which
+# the alerts tell once.
+sub opened
+{
+	my ($service, $incident, $anomaly, $minute) = @_;
+	my @before = sort { $b->{minute} <=> $a->{minute} }
+	  grep { $_->{minute} > $minute - 360 && $_->{incident}{name} eq $incident->{name} } @{ $service->{openings} };
+	my $said = @before && $before[0]{incident}{flaps};
+
+	push @{ $service->{openings} }, { minute => $minute, incident => $incident };
+	$incident->{flaps} = @before >= 3 ? 1 : 0;
+	@$incident{qw(opened held)} = ($minute, 0);
+	if ($incident->{flaps} && $said)
+	{
+		$incident->{held} = 1;
+	}
+	else
+	{
+		announce($service, $incident, $anomaly, $minute);
+	}
 	return;
 }
 
@@ -48,7 +96,7 @@ sub begin
 		status => 'SUSPECTED', severity => $anomaly->{severity}, times => 1, row => 1, missed => 0,
 		first => $minute, last => $minute, evaluated => $minute, confirmed => '', resolved => '', reason => '',
 		signals => { map { $_ => 1 } $anomaly->{name}, @{ $anomaly->{signals} } },
-		events => [], alerts => [] };
+		opened => '', reopened => 0, flaps => 0, held => 0, events => [], alerts => [] };
 
 	push @{ $service->{incidents} }, $incident;
 	happened($incident, 'CREATE', $minute, $anomaly->{severity}, $score{ $anomaly->{severity} });
@@ -56,7 +104,7 @@ sub begin
 	{
 		@$incident{qw(status confirmed)} = ('OPEN', $minute);
 		happened($incident, 'CONFIRM', $minute, $anomaly->{severity}, $score{ $anomaly->{severity} });
-		told($incident, $anomaly->{type}, $minute, $anomaly->{severity});
+		opened($service, $incident, $anomaly, $minute);
 	}
 	return ($incident, 'CREATE');
 }
@@ -77,6 +125,7 @@ sub detected
 	if ($was eq 'CLOSED')
 	{
 		$event = 'REOPEN';
+		$incident->{reopened}++;
 		@$incident{qw(status resolved reason)} = ('OPEN', '', '');
 	}
 	elsif ($was eq 'SUSPECTED' && $incident->{row} >= $service->{confirmation})
@@ -92,8 +141,24 @@ sub detected
 
 	my $escalates = $worse && ($was eq 'OPEN' || $was eq 'RECOVERING');
 	happened($incident, 'ESCALATE', $minute, $anomaly->{severity}, $score{ $anomaly->{severity} }) if $escalates;
-	told($incident, $anomaly->{type}, $minute, $anomaly->{severity}) if $escalates || $event ne 'CONTINUE';
+	if ($event ne 'CONTINUE')
+	{
+		opened($service, $incident, $anomaly, $minute);
+	}
+	elsif ($escalates)
+	{
+		announce($service, $incident, $anomaly, $minute);
+	}
+	elsif ($incident->{held} && (!$incident->{flaps} || $minute - $incident->{opened} >= $service->{separation}))
+	{
+		announce($service, $incident, $anomaly, $minute, 1);
+	}
 	return ($incident, $event);
+}
+
+sub max_text
+{
+	return (sort @_)[-1];
 }
 
 sub over
@@ -101,7 +166,19 @@ sub over
 	my ($incident, $event, $reason, $minute) = @_;
 	@$incident{qw(status resolved reason)} = ('CLOSED', $minute, $reason);
 	happened($incident, $event, $minute, $incident->{severity}, $score{ $incident->{severity} });
-	told($incident, 'incident_resolved', $minute, $incident->{severity}) if $incident->{confirmed} ne '';
+
+	# Since it was opened: if nobody was told, nobody is; if somebody was,
+	# whatever is silenced by now.
+	my @since;
+	foreach my $alert (@{ $incident->{alerts} })
+	{
+		@since = $alert =~ /^incident_resolved/ ? () : (@since, $alert);
+	}
+	if (@since)
+	{
+		my @silences = map { /(silence_\w+)$/ ? $1 : () } @since;
+		told($incident, 'incident_resolved', $minute, $incident->{severity}, @silences == @since ? max_text(@silences) : '');
+	}
 	return;
 }
 
@@ -140,6 +217,20 @@ sub held
 	return $held;
 }
 
+# What a person closed less than its separation ago, and is not worse now.
+sub closed_by_person
+{
+	my ($service, $anomaly, $minute) = @_;
+	my ($closed) = sort {
+		($b->{name} eq $anomaly->{name}) <=> ($a->{name} eq $anomaly->{name}) || $b->{resolved} <=> $a->{resolved} || $a->{id} cmp $b->{id}
+	  } grep {
+		my $candidate = $_;
+		$candidate->{reason} eq 'closed_by_person' && $minute - $candidate->{resolved} < $service->{separation}
+		  && any { $candidate->{signals}{$_} } $anomaly->{name}, @{ $anomaly->{signals} }
+	  } @{ $service->{incidents} };
+	return $closed && $rank{ $anomaly->{severity} } <= $rank{ $closed->{severity} } ? $closed : undef;
+}
+
 # One cycle; returns for each anomaly what became of it.
 sub cycle
 {
@@ -176,6 +267,10 @@ sub cycle
 				over($incident, 'EXPIRE', 'auto_stale', $minute);
 				$done{ $anomaly->{name} } = [ begin($service, $anomaly, $minute) ];
 			}
+			elsif (!$incident && (my $closed = closed_by_person($service, $anomaly, $minute)))
+			{
+				$done{ $anomaly->{name} } = [ $closed, 'CLOSE' ];
+			}
 			else
 			{
 				$incident //= first { $_->{name} eq $anomaly->{name} && $_->{confirmed} ne '' && $_->{reason} ne 'auto_stale'
@@ -203,7 +298,8 @@ sub picture
 	return join "\n", map {
 		my $incident = $_;
 		join(' ', @$incident{qw(id name status)}, $incident->{severity}, $score{ $incident->{severity} },
-			@$incident{qw(times row missed first last evaluated)}, map({ $_ eq '' ? '-' : $_ } @$incident{qw(confirmed resolved reason)}),
+			@$incident{qw(times row missed first last evaluated)}, map({ $_ eq '' ? '-' : $_ } @$incident{qw(confirmed resolved reason opened)}),
+			@$incident{qw(reopened flaps held)},
 			join(',', sort keys %{ $incident->{signals} }))
 		  . ' [' . join(', ', @{ $incident->{events} }) . '] [' . join(', ', @{ $incident->{alerts} }) . ']'
 	} sort { $a->{first} <=> $b->{first} || $a->{id} cmp $b->{id} } @{ $service->{incidents} };
@@ -235,10 +331,11 @@ ask(q{
 	$$ SELECT string_agg(
 		concat_ws(' ', incident_id, anomaly_name, status, severity, score, occurrence_count, consecutive_detections, missed_cycles,
 			pg_temp.minute(first_seen), pg_temp.minute(last_seen), pg_temp.minute(last_evaluated),
-			pg_temp.minute(confirmed_at), pg_temp.minute(resolved_at), coalesce(resolution_reason, '-'), array_to_string(signals, ','))
+			pg_temp.minute(confirmed_at), pg_temp.minute(resolved_at), coalesce(resolution_reason, '-'), pg_temp.minute(opened_at),
+			reopen_count, flapping::int, alert_held::int, array_to_string(signals, ','))
 		|| ' [' || (SELECT string_agg(concat_ws(' ', event, status, pg_temp.minute(ts), severity, score), ', ' ORDER BY event_number)
 			FROM smartbox.incident_events AS e WHERE e.service = i.service AND e.incident_id = i.incident_id)
-		|| '] [' || coalesce((SELECT string_agg(concat_ws(' ', alert_type, severity, pg_temp.minute(ts)), ', ' ORDER BY alert_number)
+		|| '] [' || coalesce((SELECT string_agg(concat_ws(' ', alert_type, severity, pg_temp.minute(ts), silence_id), ', ' ORDER BY alert_number)
 			FROM smartbox.alerts AS a WHERE a.service = i.service AND a.incident_id = i.incident_id), '') || ']',
 		E'\n' ORDER BY first_seen, incident_id)
 	   FROM smartbox.incidents AS i WHERE i.service = of_service $$;});
@@ -250,7 +347,7 @@ ask(q{
 my @signals = ([], ['latency'], ['errors'], [ 'latency', 'errors' ], ['traffic']);
 my @services = map {
 	{
-		name => "s$_", newest => -1, seen => {}, incidents => [], story => [],
+		name => "s$_", newest => -1, seen => {}, incidents => [], silences => [], openings => [], story => [],
 		confirmation => 1 + int(rand 3), grace => 1 + int(rand 4), separation => (10, 30, 60)[ rand 3 ],
 		faults => 1 + int(rand 4), badness => 0.2 + rand 0.6 }
 } 1 .. 12;
@@ -270,6 +367,62 @@ sub random_anomalies
 	} 1 .. $count;
 }
 
+sub agrees
+{
+	my ($step, $what, $service, $statements, $expected) = @_;
+	my $have = join("\n", grep { /[^\s,]/ } split /\n/, ask($statements));
+	my $want = join("\n", grep { /[^\s,-]/ } split /\n/, $expected);
+
+	return 1 if $have eq $want;
+	fail("step $step, $what of $service->{name} (confirmation $service->{confirmation}, grace $service->{grace}, separation $service->{separation})");
+	diag("seed $seed\nhave:\n$have\nwant:\n$want\nstory:\n" . join("\n", @{ $service->{story} }));
+	return 0;
+}
+
+# Something that a person does, if there is something to do it to; returns the
+# statement, and the id of a silence that it makes is taken from its answer.
+sub person_acts
+{
+	my ($service) = @_;
+	my @active = grep { $_->{status} ne 'CLOSED' } @{ $service->{incidents} };
+	my $incident = $active[ rand @active ];
+	my $minute = $service->{newest};
+	my $dice = rand;
+	my $happens = sub
+	{
+		my ($event, @to) = @_;
+		happened($_, $event, $minute, $_->{severity}, $score{ $_->{severity} }) foreach @to;
+		return;
+	};
+
+	return if $minute < 0;
+	if ($dice < 0.4)
+	{
+		return unless $incident;
+		over($incident, 'CLOSE', 'closed_by_person', $minute);
+		return ('close', "SELECT FROM close_incident('$incident->{id}');");
+	}
+	elsif ($dice < 0.55)
+	{
+		return unless $incident;
+		$happens->('ACKNOWLEDGE', $incident);
+		return ('acknowledge', "SELECT FROM acknowledge_incident('$incident->{id}', 'on it');");
+	}
+	elsif ($dice < 0.85 || !@{ $service->{silences} })
+	{
+		my ($what) = map { $_ && rand() < 0.6 ? $_->{name} : '' } $incident;
+		my $until = $minute + 5 + int(rand 60);
+		my $id = ask("SELECT silence('$service->{name}', " . ($what ? "'$what'" : 'NULL') . ", to_timestamp($epoch + 60 * $until))->>'silence_id';");
+
+		push @{ $service->{silences} }, { id => $id, what => $what, until => $until };
+		$happens->('SILENCE', grep { $what eq '' || $_->{name} eq $what } @active);
+		return ('silence', '');
+	}
+	my $silence = splice @{ $service->{silences} }, rand @{ $service->{silences} }, 1;
+	$happens->('SILENCE', grep { $silence->{what} eq '' || $_->{name} eq $silence->{what} } @active);
+	return ('unsilence', "SELECT FROM unsilence('$silence->{id}');");
+}
+
 my $agreed = 0;
 my %kinds;
 STEP: foreach my $step (1 .. $steps)
@@ -278,6 +431,17 @@ STEP: foreach my $step (1 .. $steps)
 	my $dice = rand;
 	my ($kind, $minute, $no_data, @anomalies);
 
+	if (rand() < 0.08)
+	{
+		my ($act, $statement) = person_acts($service);
+		if ($act)
+		{
+			$kinds{$act}++;
+			push @{ $service->{story} }, "-- $act\n$statement";
+			$agreed += agrees($step, $act, $service, "$statement SELECT pg_temp.picture('$service->{name}');", picture($service)) or last STEP;
+			next STEP;
+		}
+	}
 	$minute = $service->{newest} + 1 + int(rand() < 0.1 ? rand 90 : rand 8);
 	if ($dice < 0.04 && $service->{newest} >= 0)
 	{
@@ -322,25 +486,20 @@ STEP: foreach my $step (1 .. $steps)
 	  . " FROM jsonb_array_elements(payload->'anomalies') WITH ORDINALITY AS x(a, n)) END;";
 
 	push @{ $service->{story} }, "-- $kind\n$statement";
-	my $have = join("\n", grep { /[^\s,]/ } split /\n/, ask("$statement SELECT pg_temp.picture('$service->{name}');"));
-	my $want = join("\n", grep { /[^\s,-]/ } split /\n/, $expected);
-	if ($have ne $want)
-	{
-		fail("step $step, $kind at minute $minute of $service->{name} (confirmation $service->{confirmation}, grace $service->{grace}, separation $service->{separation})");
-		diag("seed $seed\nhave:\n$have\nwant:\n$want\nstory:\n" . join("\n", @{ $service->{story} }));
-		last STEP;
-	}
-	$agreed++;
+	$agreed += agrees($step, "$kind at minute $minute", $service, "$statement SELECT pg_temp.picture('$service->{name}');", $expected) or last STEP;
 }
 is($agreed, $steps, "the triggers and the model agree at each of $steps steps (seed $seed)");
 
 # What was gone through is the whole table.
 my %events = map { split /\|/ } split /\n/, ask('SELECT event, count(*) FROM smartbox.incident_events GROUP BY event;');
-cmp_ok($events{$_} // 0, '>', 0, "there was a $_") foreach qw(CREATE CONFIRM CONTINUE ESCALATE RECOVER REOPEN RESOLVE EXPIRE);
+cmp_ok($events{$_} // 0, '>', 0, "there was a $_") foreach qw(CREATE CONFIRM CONTINUE ESCALATE RECOVER REOPEN RESOLVE EXPIRE ACKNOWLEDGE SILENCE CLOSE);
 cmp_ok($spared, '>', 0, 'incidents outlived a time without data that was longer than their separation');
 cmp_ok($kinds{$_} // 0, '>', 0, "there was a cycle: $_") foreach 'detected', 'quiet', 'no data', 'late', 'repeated';
+cmp_ok($kinds{$_} // 0, '>', 0, "somebody did: $_") foreach qw(close acknowledge silence unsilence);
+cmp_ok(scalar(grep { grep { $_->{flaps} } @{ $_->{incidents} } } @services), '>', 0, 'some incidents flapped');
+is(ask(q{SELECT count(DISTINCT silence_id IS NULL) FROM smartbox.alerts;}), '2', 'some alerts were silenced, some were not');
 is(ask(q{SELECT string_agg(DISTINCT resolution_reason, ' ' ORDER BY resolution_reason) FROM smartbox.incidents;}),
-	'auto_stale resolved suspected_expired', 'incidents ended in every way');
+	'auto_stale closed_by_person resolved suspected_expired', 'incidents ended in every way');
 is(ask(q{SELECT count(*) FROM smartbox.fingerprints AS f WHERE NOT EXISTS
 	(SELECT FROM smartbox.incidents AS i WHERE i.service = f.service AND i.fingerprint_id = f.fingerprint_id
 	 HAVING count(*) = f.incident_count AND min(i.first_seen) = f.first_seen);}),
