@@ -45,6 +45,18 @@ AS 'MODULE_PATHNAME', 'sba_backfill_metrics';
 COMMENT ON FUNCTION backfill_metrics(text[], interval) IS
     'fetches what smartbox.samples does not have yet of the last lookback; one row per service with the span asked for, the samples stored and the instants for which the source has nothing';
 
+CREATE FUNCTION check_metric_source(
+    services text[] DEFAULT NULL, lookback interval DEFAULT '1 day',
+    OUT metric text, OUT service text, OUT points bigint,
+    OUT first_ts timestamptz, OUT last_ts timestamptz, OUT problem text, OUT hint text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'sba_check_metric_source';
+
+COMMENT ON FUNCTION check_metric_source(text[], interval) IS
+    'asks the metric source, storing nothing, how many points it has of each metric and service (NULL: all enabled ones), and says what is wrong: without a service it is about the query, without a metric about the service, without both about the source; a failure is a row, not an error';
+
 CREATE FUNCTION train_models(
     services text[] DEFAULT NULL, lookback interval DEFAULT '30 days',
     OUT service text, OUT period text, OUT version integer, OUT status text, OUT samples integer, OUT reason text)

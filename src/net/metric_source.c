@@ -40,9 +40,6 @@
  */
 #define HOPELESS_PARTS		32
 
-/* Services that have reported within this time exist. */
-#define SERVICES_LOOKBACK_S (24 * 60 * 60)
-
 /* ---------- planning ---------- */
 
 /*
@@ -472,84 +469,4 @@ sba_source_report_refused(const SbaMetricQuery *query)
 				 errmsg("metric \"%s\" has two values for one instant", query->metric),
 				 errdetail("This happened %lld times; the later one in the answer counts.",
 						   (long long) query->n_twice)));
-}
-
-static int
-compare_names(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-/* Make a sorted array of the names that a request has read, each once. */
-static const char **
-sorted_names(const SbaSourceRequest *request, int *n_names)
-{
-	const char *end = request->names + request->names_length;
-	const char *name;
-	const char **names;
-	int			n = 0;
-	int			n_unique = 0;
-	int			i;
-
-	for (name = request->names; name < end; name += strlen(name) + 1)
-		n++;
-	names = palloc(Max(n, 1) * sizeof(char *));
-	n = 0;
-	for (name = request->names; name < end; name += strlen(name) + 1)
-	{
-		char	   *converted = pg_any_to_server(name, strlen(name), PG_UTF8);
-
-		/* the same pointer comes back when nothing is to be converted */
-		if (name[0] != '\0')
-			names[n++] = converted == name ? pstrdup(name) : converted;
-	}
-	qsort(names, n, sizeof(char *), compare_names);
-	for (i = 0; i < n; i++)
-	{
-		if (n_unique == 0 || strcmp(names[n_unique - 1], names[i]) != 0)
-			names[n_unique++] = names[i];
-	}
-	*n_names = n_unique;
-	return names;
-}
-
-const char **
-sba_source_services(int *n_services)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext scratch;
-	SbaMetricQuery query = {0};
-	SbaHttpEndpoint *endpoint;
-	SbaSourceBatch *batch;
-	StringInfoData url;
-	pg_time_t	now = timestamptz_to_time_t(GetCurrentTimestamp());
-	const char **names;
-
-	sba_require_endpoint();
-	scratch = AllocSetContextCreate(caller, "smartbox_anomaly list of services",
-									ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(scratch);
-	batch = sba_source_batch_create(1);
-	batch->requests[0].query = &query;
-	batch->requests[0].expected = SBA_RESULT_STRINGS;
-
-	endpoint = sba_source_endpoint();
-	initStringInfo(&url);
-	appendStringInfo(&url, "%s/%s/values?match%%5B%%5D=",
-					 sba_endpoint_url(endpoint, "/api/v1/label"), sba_service_label);
-	sba_append_encoded(&url, sba_expand_query("{$selector}", NULL, 0));
-	appendStringInfo(&url, "&start=" INT64_FORMAT "&end=" INT64_FORMAT
-					 "&timeout=%dms&deny_partial_response=1",
-					 (int64) now - SERVICES_LOOKBACK_S, (int64) now, sba_vm_timeout_ms);
-	batch->http[0].url = url.data;
-	sba_http_perform(endpoint, batch->http, 1, sba_source_before_retry);
-
-	sba_source_judge(&batch->requests[0], endpoint->host);
-	if (query.failed)
-		sba_source_report(&query, ERROR);
-
-	MemoryContextSwitchTo(caller);
-	names = sorted_names(&batch->requests[0], n_services);
-	MemoryContextDelete(scratch);
-	return names;
 }

@@ -29,6 +29,7 @@ typedef struct SbaMetricQuery
 	const char *metric;			/* name, for messages */
 	int			column;			/* 0-based column of the grid */
 	const char *query;			/* PromQL template */
+	const char *list;			/* instead of a metric: what a list names */
 
 	/* what came of it; failed is false when all went well */
 	bool		failed;
@@ -42,6 +43,7 @@ typedef struct SbaMetricQuery
 	int64		n_late;			/* after it, as from a clock that is ahead */
 	int64		n_twice;		/* of the same instant with another value,
 								 * which counts */
+	int64		n_not_finite;	/* that are NaN or infinite */
 } SbaMetricQuery;
 
 /* Index of grid cell (service, slot, metric) in values. */
@@ -77,13 +79,6 @@ extern void sba_source_report(const SbaMetricQuery *query, int level);
  * Warn of points that were refused, if there are any.
  */
 extern void sba_source_report_refused(const SbaMetricQuery *query);
-
-/*
- * Names of all services that the source knows, sorted, palloc'ed: the values
- * of the service label within the configured selector.  Raises an error when
- * the source cannot be asked.
- */
-extern const char **sba_source_services(int *n_services);
 
 /*
  * The PromQL that a template stands for, palloc'ed.  $selector becomes the

@@ -101,6 +101,7 @@ on_point(void *context, double time, double value)
 	}
 	cell = &grid->values[SBA_GRID_INDEX(grid, request->service, request->first_slot + slot,
 										request->query->column)];
+	request->n_not_finite += !isfinite(value);
 	if (isnan(value))
 		return true;
 	request->n_twice += !isnan(*cell) && *cell != value;
@@ -205,6 +206,7 @@ sba_source_before_retry(void *context)
 	request->n_twice = 0;
 	request->names_length = 0;
 	request->error_length = 0;
+	request->n_not_finite = 0;
 	if (request->grid != NULL)
 	{
 		memset(request->seen, 0, request->n_services * sizeof(bool));
@@ -260,7 +262,7 @@ sba_source_batch_create(int n_requests)
 static char *
 request_subject(const SbaMetricQuery *query)
 {
-	return query->metric == NULL ? pstrdup("the list of services") :
+	return query->metric == NULL ? psprintf("the list of %s", query->list) :
 		psprintf("metric \"%s\"", query->metric);
 }
 
@@ -499,6 +501,7 @@ sba_source_judge(SbaSourceRequest *request, const char *host)
 	char	   *subject = request_subject(request->query);
 	SbaError	error = {SBA_OK, ""};
 
+	request->query->n_not_finite += request->n_not_finite;
 	if (request->out_of_memory)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),

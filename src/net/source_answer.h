@@ -49,6 +49,7 @@ typedef struct SbaSourceRequest
 	int64		n_early;		/* points before the time asked for */
 	int64		n_late;			/* after it */
 	int64		n_twice;		/* of the same instant with another value */
+	int64		n_not_finite;	/* points that are NaN or infinite */
 	char	   *names;			/* malloc'ed, with a zero after each */
 	size_t		names_length;
 	size_t		names_size;

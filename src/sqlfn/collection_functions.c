@@ -16,7 +16,7 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
-#include "net/metric_source.h"
+#include "net/source_names.h"
 #include "pg/compat.h"
 #include "pg/query.h"
 #include "pg/result_set.h"

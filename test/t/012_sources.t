@@ -51,6 +51,9 @@ foreach my $environment ('production', 'staging')
 	}
 }
 
+# What Prometheus makes of a name with dots.
+series('http_server_request_duration', { service_name => 'booking', deployment_environment_name => 'production' }, sub { 2 * $_[0] });
+
 my $openmetrics = "$ENV{SMARTBOX_WORK}/tmp/sources.$$.om";
 open my $file, '>:raw', $openmetrics or die "$openmetrics: $!";
 print $file map({ "$_->[0] $_->[1] $_->[2]\n" } @points), "# EOF\n";
@@ -128,7 +131,8 @@ foreach my $name (sort keys %url)
 		'4|5|5', "$name: a cycle brings all metrics of all services");
 }
 
-# Names with dots, as OpenTelemetry has them; only VictoriaMetrics stores these.
+# Names with dots, as OpenTelemetry has them.  Prometheus before version 3 does
+# not store them, but takes the query, and in a pattern a dot is any character.
 my $dotted = "$ENV{SMARTBOX_WORK}/tmp/sources.$$.jsonl";
 open $file, '>', $dotted or die "$dotted: $!";
 printf $file qq({"metric":{"__name__":"http.server.request.duration","service_name":"booking","deployment_environment_name":"production"},"values":[%s],"timestamps":[%s]}\n),
@@ -140,11 +144,34 @@ $node->safe_psql('shop', q{INSERT INTO smartbox.metrics (metric, query, unit, ki
 is($node->safe_psql('shop', "SET smartbox_anomaly.vm_endpoint = '$url{VictoriaMetrics}'; TRUNCATE smartbox.samples; UPDATE smartbox.services SET backfilled = '{}'; "
 	  . q{DO $$ BEGIN PERFORM backfill_metrics('{booking}', '1 hour'); END $$; SELECT count(metric_values[6]), max(metric_values[6]) FROM smartbox.samples}),
 	'12|360', 'a metric with dots in its name');
+is($node->safe_psql('shop', "SET smartbox_anomaly.vm_endpoint = '$url{Prometheus}'; SELECT metrics_present, warnings FROM collect_metrics('{booking}')"),
+	'5|', 'Prometheus takes the query, and the metric is missing');
+$node->safe_psql('shop', q{UPDATE smartbox.metrics SET query = replace(query, '__name__="http.server', '__name__=~"http.server') WHERE metric = 'duration'});
+is($node->safe_psql('shop', "SET smartbox_anomaly.vm_endpoint = '$url{Prometheus}'; TRUNCATE smartbox.samples; UPDATE smartbox.services SET backfilled = '{}'; "
+	  . q{DO $$ BEGIN PERFORM backfill_metrics('{booking}', '1 hour'); END $$; SELECT count(metric_values[6]), max(metric_values[6]) FROM smartbox.samples}),
+	'12|720', 'a pattern finds the name with underscores');
 $node->safe_psql('shop', q{DELETE FROM smartbox.metrics WHERE metric = 'duration'});
+
+# ---------- what newer servers add to an answer ----------
+
+my $fake = Smartbox::FakeHttpServer->start;
+my %added = (
+	'VictoriaMetrics 1.112' => [ '"isPartial":false,', '"stats":{"seriesFetched":"3","executionTimeMsec":2},', '"trace":{"duration_msec":0.1,"message":"x","children":[{"duration_msec":0,"message":"{}"}]}' ],
+	'Prometheus 3' => [ '', '"warnings":["PromQL warning: x"],', '"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \\"x\\""]' ],
+	'Prometheus with statistics' => [ '', '', '"data2":{},"stats":{"timings":{"evalTotalTime":0.1},"samples":{"totalQueryableSamplesPerStep":[[1700000000,3]],"peakSamples":1}}' ]);
+foreach my $name (sort keys %added)
+{
+	my ($first, $middle, $last) = @{ $added{$name} };
+
+	$fake->answer('newer', body => qq({"status":"success",$first"data":{"resultType":"vector",)
+		  . qq("result":[{"metric":{"service_name":"booking"},"value":[\@time\@,"0.25"],"histogram":[1,{"count":"2","buckets":[[0,"1","2","3"]]}]}],)
+		  . qq("stats":{"seriesFetched":"1"}},$middle$last}));
+	is($node->safe_psql('shop', "SET smartbox_anomaly.vm_endpoint = '" . $fake->url('newer') . "'; SELECT metrics_present, warnings FROM collect_metrics('{booking}')"),
+		'5|', "what $name adds to an answer is no trouble");
+}
 
 # ---------- a cycle holds nothing while it waits ----------
 
-my $fake = Smartbox::FakeHttpServer->start;
 my ($in, $out) = ('', '');
 my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('shop') ], '<', \$in, '>', \$out, '2>&1', IPC::Run::timeout(120));
 $in = "SET smartbox_anomaly.vm_endpoint = '" . $fake->url('never') . "'; SET smartbox_anomaly.vm_timeout = '60s';\nCALL run_cycle();\n";
