@@ -12,6 +12,7 @@
 #include "core/noise.h"
 #include "core/regimes.h"
 #include "core/statistics.h"
+#include "core/tracker.h"
 
 /* The logarithm's offset, as a share of the usual value. */
 #define OFFSET_SHARE 0.01
@@ -30,6 +31,19 @@
  * until then says nothing about the noise.
  */
 #define SETTLING_S (13 * 3600)
+
+/* Noise around the profile is never taken for less than 1 %. */
+#define MIN_SHAPE_SIGMA 0.01
+
+/*
+ * A habit has to show in this many weeks, always in the same direction.  The
+ * level that it is measured from is looked up anew so often.
+ */
+#define MIN_HABIT_WEEKS 3
+#define MIN_HABIT_VALUES 3
+#define HABIT_LEVEL_S	(6 * 3600)
+#define MIN_LEVEL_VALUES 48
+#define MAX_HABIT_VALUES 64
 
 /* Looks at a history whose level changes, each with the profile of the one before. */
 #define LEVEL_PASSES 3
@@ -239,10 +253,7 @@ mark_unsettled(const SbaHistory *history, const SbaRegimes *regimes, bool *unset
 {
 	int			i;
 
-	/*
-	 * the level begins at that of the last regime, so the first one settles
-	 * too
-	 */
+	/* the level begins at that of the last regime, so the first one settles too */
 	for (i = 0; i < regimes->n; i++)
 	{
 		size_t		row = regimes->first_row[i];
@@ -295,6 +306,118 @@ follow_level(Learning *learning, int metric, SbaBaselines *baselines, uint8_t *p
 		baselines->last_level_change = row;
 }
 
+/*
+ * What lies around the profile, at the level of its time, of the rows that
+ * teach the shape of the day; NaN for others.
+ */
+static void
+collect_residuals(const Learning *learning, int metric, const SbaBaseline *baseline, double *residual)
+{
+	const double *z = column(learning, metric);
+	bool		has_shift = learning->regimes[metric].n > 1;
+	size_t		row;
+
+	for (row = 0; row < learning->history->n_rows; row++)
+	{
+		residual[row] = NAN;
+		if (learning->role[row] >= SBA_ROLE_SHAPE)
+			residual[row] = z[row] - sba_profile_value(baseline, learning->slot[row]) -
+				(has_shift ? learning->shift[row] : 0);
+	}
+}
+
+static void
+learn_shape_variance(const double *residual, size_t n_rows, double *scratch, SbaBaseline *baseline)
+{
+	double		sigma = MIN_SHAPE_SIGMA;
+	size_t		n = 0;
+	size_t		row;
+
+	for (row = 0; row < n_rows; row++)
+		if (!isnan(residual[row]))
+			scratch[n++] = residual[row];
+	if (n > 0)
+		sigma = fmax(sba_robust_sigma(scratch, n), sigma);
+	baseline->shape_variance = sigma * sigma;
+}
+
+/* What one half hour of the week has shown so far, week by week. */
+typedef struct Habit
+{
+	int			n_weeks;
+	bool		agrees;			/* all weeks have the same sign */
+	double		least;			/* of the weeks' medians, by size */
+} Habit;
+
+static void
+see_habit(Habit *habit, double *values, size_t n)
+{
+	double		median;
+
+	if (n < MIN_HABIT_VALUES)
+		return;
+	median = sba_median(values, n);
+	if (habit->n_weeks == 0)
+		habit->agrees = true;
+	else if ((median > 0) != (habit->least > 0))
+		habit->agrees = false;
+	if (habit->n_weeks++ == 0 || fabs(median) < fabs(habit->least))
+		habit->least = median;
+}
+
+/*
+ * Habits of the week: what each half hour adds to the profile and the level of
+ * the 24 hours before it.  The least of the weeks counts, so that noise, which
+ * rarely agrees with itself for weeks, adds next to nothing.
+ */
+static void
+learn_habits(const Learning *learning, const double *residual, double *scratch, uint8_t *bytes)
+{
+	const SbaHistory *history = learning->history;
+	Habit		habits[SBA_HABIT_SLOTS];
+	double		values[MAX_HABIT_VALUES];
+	size_t		n_values = 0;
+	int			current = -1;
+	double		level = NAN;
+	int64_t		level_until_s = INT64_MIN;
+	size_t		oldest = 0;
+	size_t		row;
+	int			i;
+
+	memset(habits, 0, sizeof(habits));
+	for (row = 0; row < history->n_rows; row++)
+	{
+		int			half_hour = history->minute_of_week[row] / (SBA_MINUTES_PER_WEEK / SBA_HABIT_SLOTS);
+
+		if (history->time_s[row] >= level_until_s)
+		{
+			size_t		n = 0;
+			size_t		before;
+
+			while (history->time_s[oldest] < history->time_s[row] - SBA_LEVEL_SPAN_S)
+				oldest++;
+			for (before = oldest; before < row; before++)
+				if (!isnan(residual[before]))
+					scratch[n++] = residual[before];
+			level = n < MIN_LEVEL_VALUES ? NAN : sba_median(scratch, n);
+			level_until_s = history->time_s[row] + HABIT_LEVEL_S;
+		}
+		if (half_hour != current && current >= 0)
+		{
+			see_habit(&habits[current], values, n_values);
+			n_values = 0;
+		}
+		current = half_hour;
+		if (!isnan(residual[row]) && !isnan(level) && n_values < MAX_HABIT_VALUES)
+			values[n_values++] = residual[row] - level;
+	}
+	if (current >= 0)
+		see_habit(&habits[current], values, n_values);
+	for (i = 0; i < SBA_HABIT_SLOTS; i++)
+		sba_store_f32(bytes + 4 * (SBA_PROFILE_SLOTS + i),
+					  habits[i].n_weeks >= MIN_HABIT_WEEKS && habits[i].agrees ? (float) habits[i].least : 0);
+}
+
 /* Most samples that any 24 hours of the history hold. */
 static size_t
 level_window_capacity(const SbaHistory *history)
@@ -323,10 +446,10 @@ build_feature_table(const Learning *learning, const SbaBaselines *baselines,
 	size_t		cells = history->n_rows * n_metrics;
 	size_t		capacity = level_window_capacity(history);
 	void	   *memory = malloc(sba_level_window_size(history->n_metrics, capacity));
-	SbaLevelWindow window;
+	SbaTracker	tracker;
 	size_t		row;
 
-	table->deviation = malloc((3 * cells + 1) * sizeof(double));
+	table->deviation = malloc((4 * cells + 1) * sizeof(double));
 	if (memory == NULL || table->deviation == NULL)
 	{
 		free(memory);
@@ -334,28 +457,22 @@ build_feature_table(const Learning *learning, const SbaBaselines *baselines,
 	}
 	table->expected_z = table->deviation + cells;
 	table->sigma = table->expected_z + cells;
+	table->run = table->sigma + cells;
 
-	sba_level_window_init(&window, history->n_metrics, capacity, memory);
+	sba_tracker_init(&tracker, learning->metrics, baselines->baseline, history->n_metrics,
+					 learning->interval_s, capacity, memory);
 	for (row = 0; row < history->n_rows; row++)
 	{
-		float		residual[SBA_MAX_METRICS];
+		double	   *expected_z = table->expected_z + row * n_metrics;
+		double		z[SBA_MAX_METRICS];
 		size_t		m;
 
 		for (m = 0; m < n_metrics; m++)
-		{
-			size_t		cell = row * n_metrics + m;
-			double		profile;
-
-			table->expected_z[cell] = table->deviation[cell] = NAN;
-			residual[m] = NAN;
-			if (!baselines->baseline[m].known)
-				continue;
-			profile = sba_profile_value(&baselines->baseline[m], learning->slot[row]);
-			residual[m] = (float) (column(learning, (int) m)[row] - profile);
-			table->expected_z[cell] = profile + sba_level_window_level(&window, (int) m);
-			table->deviation[cell] = column(learning, (int) m)[row] - table->expected_z[cell];
-		}
-		sba_level_window_push(&window, history->time_s[row], residual);
+			z[m] = baselines->baseline[m].known ? column(learning, (int) m)[row] : NAN;
+		sba_tracker_expect(&tracker, history->time_s[row], history->minute_of_week[row], z, expected_z);
+		for (m = 0; m < n_metrics; m++)
+			table->deviation[row * n_metrics + m] = z[m] - expected_z[m];
+		sba_tracker_add(&tracker, history->time_s[row], history->minute_of_week[row], z);
 	}
 	free(memory);
 	return SBA_OK;
@@ -367,8 +484,11 @@ standardize_table(const Learning *learning, const SbaBaselines *baselines, SbaFe
 {
 	const SbaHistory *history = learning->history;
 	size_t		n_metrics = (size_t) history->n_metrics;
+	SbaTracker	tracker;
 	size_t		row;
 
+	sba_tracker_init(&tracker, learning->metrics, baselines->baseline, history->n_metrics,
+					 learning->interval_s, 0, NULL);
 	for (row = 0; row < history->n_rows; row++)
 	{
 		size_t		cell = row * n_metrics;
@@ -382,6 +502,8 @@ standardize_table(const Learning *learning, const SbaBaselines *baselines, SbaFe
 							   learning->interval_s, history->values + cell, &features);
 		memcpy(table->deviation + cell, features.deviation, n_metrics * sizeof(double));
 		memcpy(table->sigma + cell, features.sigma, n_metrics * sizeof(double));
+		sba_tracker_run(&tracker, history->time_s[row], features.deviation, table->run + cell);
+		sba_tracker_remember(&tracker, history->time_s[row], features.deviation);
 	}
 }
 
@@ -394,7 +516,7 @@ learn_shapes(Learning *learning, SbaBaselines *baselines)
 	for (m = 0; m < learning->history->n_metrics; m++)
 	{
 		SbaBaseline *baseline = &baselines->baseline[m];
-		uint8_t    *profile = baselines->profiles + (size_t) m * SBA_PROFILE_SLOTS * 4;
+		uint8_t    *profile = baselines->profiles + (size_t) m * SBA_PROFILE_VALUES * 4;
 		size_t		n_values;
 
 		baseline->offset = learn_offset(learning, m, &n_values);
@@ -406,6 +528,10 @@ learn_shapes(Learning *learning, SbaBaselines *baselines)
 		transform_column(learning, m, baseline->offset);
 		learn_profile(learning, m, false, profile);
 		follow_level(learning, m, baselines, profile);
+		collect_residuals(learning, m, baseline, learning->scratch);
+		learn_shape_variance(learning->scratch, learning->history->n_rows,
+							 learning->scratch + learning->history->n_rows, baseline);
+		learn_habits(learning, learning->scratch, learning->scratch + learning->history->n_rows, profile);
 	}
 }
 
@@ -439,7 +565,7 @@ sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
 
 	memset(baselines, 0, sizeof(*baselines));
 	memset(table, 0, sizeof(*table));
-	baselines->profiles = malloc(n_metrics * SBA_PROFILE_SLOTS * 4);
+	baselines->profiles = malloc(n_metrics * SBA_PROFILE_VALUES * 4);
 	baselines->unsettled = calloc(n + 1, sizeof(bool));
 	if (learning == NULL || numbers == NULL || rows == NULL || order == NULL || slots == NULL ||
 		baselines->profiles == NULL || baselines->unsettled == NULL)

@@ -43,6 +43,7 @@ typedef struct SbaFeatureTable
 	double	   *deviation;
 	double	   *expected_z;
 	double	   *sigma;
+	double	   *run;
 } SbaFeatureTable;
 
 /*

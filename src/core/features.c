@@ -201,23 +201,19 @@ sba_profile_value(const SbaBaseline *baseline, int slot)
 	return sba_load_f32(baseline->profile + (size_t) slot * sizeof(float));
 }
 
-void
-sba_level_window_add(SbaLevelWindow *window, const SbaMetric *metrics,
-					 const SbaBaseline *baselines, int64_t time_s,
-					 int minute_of_week, const double *values)
+int
+sba_other_kind_of_slot(int slot)
 {
-	int			slot = sba_profile_slot(minute_of_week);
-	float		residual[SBA_MAX_METRICS];
-	int			m;
+	return slot < SBA_SLOTS_PER_DAY ? slot + SBA_SLOTS_PER_DAY : slot - SBA_SLOTS_PER_DAY;
+}
 
-	for (m = 0; m < window->n_metrics; m++)
-	{
-		residual[m] = NAN;
-		if (baselines[m].known && !isnan(values[m]))
-			residual[m] = (float) (sba_transform(metrics[m].kind, baselines[m].offset, values[m])
-								   - sba_profile_value(&baselines[m], slot));
-	}
-	sba_level_window_push(window, time_s, residual);
+double
+sba_usual_value(const SbaBaseline *baseline, int minute_of_week)
+{
+	int			habit = SBA_PROFILE_SLOTS + minute_of_week / (SBA_MINUTES_PER_WEEK / SBA_HABIT_SLOTS);
+
+	return sba_profile_value(baseline, sba_profile_slot(minute_of_week)) +
+		sba_load_f32(baseline->profile + (size_t) habit * sizeof(float));
 }
 
 double
@@ -231,26 +227,6 @@ sba_level_window_level(const SbaLevelWindow *window, int metric)
 		return 0.0;
 	median = (sorted[(n - 1) / 2] + (double) sorted[n / 2]) / 2;
 	return median * fmin(1.0, (double) n / LEVEL_FULL_WEIGHT_SAMPLES);
-}
-
-void
-sba_compute_features(const SbaMetric *metrics, const SbaBaseline *baselines,
-					 const SbaLevelWindow *window, int minute_of_week,
-					 int interval_s, const double *values, SbaFeatures *features)
-{
-	int			slot = sba_profile_slot(minute_of_week);
-	int			m;
-
-	for (m = 0; m < window->n_metrics; m++)
-	{
-		features->expected_z[m] = features->z[m] = NAN;
-		if (!baselines[m].known)
-			continue;
-		features->expected_z[m] = sba_profile_value(&baselines[m], slot) + sba_level_window_level(window, m);
-		if (!isnan(values[m]))
-			features->z[m] = sba_transform(metrics[m].kind, baselines[m].offset, values[m]);
-	}
-	sba_compute_deviations(metrics, baselines, window->n_metrics, interval_s, values, features);
 }
 
 void

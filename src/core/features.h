@@ -6,14 +6,16 @@
  *
  *	  z = log(x + offset) for rates and latencies, asin(sqrt(x)) for ratios,
  *		  so that the noise no longer depends on the level;
- *	  expected = profile(time of the week) + level(last 24 hours);
+ *	  expected = what it should be now: see tracker.h;
  *	  sigma = sqrt(base variance + count variance / requests), since a mean or
  *		  a ratio over few requests is noisy by nature;
- *	  deviation = (z - expected) / sigma, the feature.
+ *	  deviation = (z - expected) / sigma, the feature;
+ *	  run = mean deviation of the last half hour, since several weak samples
+ *		  can say more than one strong one.
  *
  * The profile is the usual value by time of day for weekdays and for
- * weekends, the level is the median of what the last 24 hours lay above it,
- * so that growth and deployments do not count as anomalies for ever.
+ * weekends.  A habit is what a half hour of the week adds to it each week, such
+ * as a backup on Sunday mornings.
  */
 #ifndef SBA_CORE_FEATURES_H
 #define SBA_CORE_FEATURES_H
@@ -25,13 +27,15 @@
 #include "core/metric.h"
 
 /* Raise it when the same sample would give other features than before. */
-#define SBA_FEATURE_VERSION 1
+#define SBA_FEATURE_VERSION 2
 
 #define SBA_MINUTES_PER_DAY		(24 * 60)
 #define SBA_MINUTES_PER_WEEK	(7 * SBA_MINUTES_PER_DAY)
 #define SBA_SLOTS_PER_DAY		288
 #define SBA_DAY_TYPES			2	/* Monday to Friday; Saturday and Sunday */
 #define SBA_PROFILE_SLOTS		(SBA_DAY_TYPES * SBA_SLOTS_PER_DAY)
+#define SBA_HABIT_SLOTS			(7 * 48)	/* half hours of the week */
+#define SBA_PROFILE_VALUES		(SBA_PROFILE_SLOTS + SBA_HABIT_SLOTS)
 #define SBA_LEVEL_SPAN_S		(24 * 3600)
 
 /* How one metric of one service usually behaves. */
@@ -41,7 +45,10 @@ typedef struct SbaBaseline
 	double		offset;			/* added before the logarithm */
 	double		base_variance;	/* of z, with any number of requests */
 	double		count_variance; /* of z, for one request */
-	const uint8_t *profile;		/* SBA_PROFILE_SLOTS little-endian float32 */
+	double		shape_variance; /* of z around the profile, the level's
+								 * wandering included */
+	const uint8_t *profile;		/* SBA_PROFILE_VALUES little-endian float32:
+								 * the profile, then the weekly habits */
 } SbaBaseline;
 
 /* What one sample looks like; NaN where the metric has no value. */
@@ -51,6 +58,7 @@ typedef struct SbaFeatures
 	double		expected_z[SBA_MAX_METRICS];
 	double		sigma[SBA_MAX_METRICS];
 	double		deviation[SBA_MAX_METRICS];
+	double		run[SBA_MAX_METRICS];	/* mean deviation of the last samples */
 } SbaFeatures;
 
 /* Rolling window over the residuals z - profile of the last 24 hours. */
@@ -87,19 +95,8 @@ extern void sba_level_window_init(SbaLevelWindow *window, int n_metrics,
 								  size_t capacity, void *memory);
 
 /*
- * Features of a sample, judged by what is in the window, which must hold
- * earlier samples only.  values has NaN for what is missing or invalid.
- * interval_s is the time that the values describe.
- */
-extern void sba_compute_features(const SbaMetric *metrics,
-								 const SbaBaseline *baselines,
-								 const SbaLevelWindow *window,
-								 int minute_of_week, int interval_s,
-								 const double *values,
-								 SbaFeatures *features);
-
-/*
- * The second half of that: given z and expected_z, fill in sigma and deviation.
+ * Given z and expected_z, fill in sigma and deviation.  values has NaN for
+ * what is missing or invalid; interval_s is the time that they describe.
  */
 extern void sba_compute_deviations(const SbaMetric *metrics,
 								   const SbaBaseline *baselines, int n_metrics,
@@ -107,16 +104,9 @@ extern void sba_compute_deviations(const SbaMetric *metrics,
 								   SbaFeatures *features);
 
 /*
- * Add a sample to the window and drop those that are more than 24 hours older
- * than it.  Times must not decrease.
+ * Add a sample's residuals, NaN for missing, and drop those that are more than
+ * 24 hours older.  Times must not decrease.
  */
-extern void sba_level_window_add(SbaLevelWindow *window,
-								 const SbaMetric *metrics,
-								 const SbaBaseline *baselines,
-								 int64_t time_s, int minute_of_week,
-								 const double *values);
-
-/* The same with residuals z - profile that are known already, NaN for missing. */
 extern void sba_level_window_push(SbaLevelWindow *window, int64_t time_s,
 								  const float *residual);
 
@@ -125,5 +115,11 @@ extern double sba_level_window_level(const SbaLevelWindow *window, int metric);
 
 /* The usual z of a metric in a slot of the profile. */
 extern double sba_profile_value(const SbaBaseline *baseline, int slot);
+
+/* The same time of day in the profile of the other kind of day. */
+extern int	sba_other_kind_of_slot(int slot);
+
+/* The usual z at a local minute of the week, weekly habit included. */
+extern double sba_usual_value(const SbaBaseline *baseline, int minute_of_week);
 
 #endif							/* SBA_CORE_FEATURES_H */

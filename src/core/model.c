@@ -39,7 +39,7 @@
 #define HEADER_SIZE			80
 
 #define TAIL_SIZE			((2 + SBA_TAIL_STEPS + 1) * 8)
-#define PROFILE_SIZE		(SBA_PROFILE_SLOTS * 4)
+#define PROFILE_SIZE		(SBA_PROFILE_VALUES * 4)
 
 #define DRIFT_DEPENDENT		0
 #define DRIFT_BLOCKS		8
@@ -48,9 +48,9 @@
 #define METRIC_FLAGS		0	/* u32: bit 0 known, bit 1 has a forest */
 #define METRIC_PROFILE		4	/* u32 offset */
 #define METRIC_FOREST		8	/* u32 offset, u32 length */
-#define METRIC_BASELINE		16	/* offset, base variance, count variance */
-#define METRIC_TAILS		40	/* forest, high, low */
-#define METRIC_QUANTILES	(METRIC_TAILS + 3 * TAIL_SIZE)
+#define METRIC_BASELINE		16	/* offset, base, count and shape variance */
+#define METRIC_TAILS		48	/* forest, high, low, high run, low run */
+#define METRIC_QUANTILES	(METRIC_TAILS + 5 * TAIL_SIZE)
 #define METRIC_KIND			(METRIC_QUANTILES + SBA_DEVIATION_QUANTILES * 4)
 #define METRIC_NAME			(METRIC_KIND + 4)
 #define METRIC_SIZE			(METRIC_NAME + SBA_METRIC_NAME_SIZE)
@@ -127,8 +127,11 @@ store_metric(uint8_t *bytes, size_t record, size_t *end, const SbaMetricModel *m
 	sba_store_f64(p + METRIC_BASELINE, metric->baseline.offset);
 	sba_store_f64(p + METRIC_BASELINE + 8, metric->baseline.base_variance);
 	sba_store_f64(p + METRIC_BASELINE + 16, metric->baseline.count_variance);
+	sba_store_f64(p + METRIC_BASELINE + 24, metric->baseline.shape_variance);
 	store_tail(p + METRIC_TAILS + TAIL_SIZE, &metric->high_tail);
 	store_tail(p + METRIC_TAILS + 2 * TAIL_SIZE, &metric->low_tail);
+	store_tail(p + METRIC_TAILS + 3 * TAIL_SIZE, &metric->high_run_tail);
+	store_tail(p + METRIC_TAILS + 4 * TAIL_SIZE, &metric->low_run_tail);
 	for (i = 0; i < SBA_DEVIATION_QUANTILES; i++)
 		sba_store_f32(p + METRIC_QUANTILES + 4 * i, metric->quantile[i]);
 	if (!metric->has_forest)
@@ -340,10 +343,12 @@ open_metric(const uint8_t *bytes, size_t length, const uint8_t *p,
 	baseline->offset = sba_load_f64(p + METRIC_BASELINE);
 	baseline->base_variance = sba_load_f64(p + METRIC_BASELINE + 8);
 	baseline->count_variance = sba_load_f64(p + METRIC_BASELINE + 16);
+	baseline->shape_variance = sba_load_f64(p + METRIC_BASELINE + 24);
 	if (!(baseline->offset > 0) || !(baseline->base_variance > 0) || !(baseline->count_variance >= 0) ||
+		!(baseline->shape_variance > 0) || !isfinite(baseline->shape_variance) ||
 		!isfinite(baseline->offset) || !isfinite(baseline->base_variance) || !isfinite(baseline->count_variance))
 		return sba_fail(error, SBA_CORRUPT, "a metric of the model has an impossible noise");
-	for (i = 0; i < SBA_PROFILE_SLOTS; i++)
+	for (i = 0; i < SBA_PROFILE_VALUES; i++)
 		if (!isfinite(sba_load_f32(baseline->profile + 4 * i)))
 			return sba_fail(error, SBA_CORRUPT, "a profile of the model is not finite");
 	for (i = 0; i < SBA_DEVIATION_QUANTILES; i++)
@@ -354,6 +359,8 @@ open_metric(const uint8_t *bytes, size_t length, const uint8_t *p,
 	}
 	if (!load_tail(p + METRIC_TAILS + TAIL_SIZE, &metric->high_tail) ||
 		!load_tail(p + METRIC_TAILS + 2 * TAIL_SIZE, &metric->low_tail) ||
+		!load_tail(p + METRIC_TAILS + 3 * TAIL_SIZE, &metric->high_run_tail) ||
+		!load_tail(p + METRIC_TAILS + 4 * TAIL_SIZE, &metric->low_run_tail) ||
 		(metric->has_forest && !load_tail(p + METRIC_TAILS, &metric->forest_tail)))
 		return sba_fail(error, SBA_CORRUPT, "a calibration of the model does not ascend");
 	if (metric->has_forest)
@@ -406,6 +413,15 @@ sba_metric_evidence(const SbaMetricModel *metric, double deviation, double *fore
 		evidence = fmax(evidence, sba_tail_evidence(&metric->forest_tail, *forest_score));
 	}
 	return evidence;
+}
+
+double
+sba_run_evidence(const SbaMetricModel *metric, double deviation, double run)
+{
+	if (isnan(run) || (run > 0) != (deviation > 0))
+		return 0;
+	return run > 0 ? sba_tail_evidence(&metric->high_run_tail, run) :
+		sba_tail_evidence(&metric->low_run_tail, -run);
 }
 
 static bool
@@ -491,7 +507,7 @@ sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict
 	double		by_deviation[SBA_MAX_METRICS] = {0};
 	double		sum = 0;
 	bool		isolated = model->has_forest &&
-	sba_forest_contributions(&model->forest, features->deviation, by_forest);
+		sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	int			m;
 
 	for (m = 0; m < model->n_metrics; m++)
@@ -529,6 +545,7 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 		SbaMetricVerdict *metric = &verdict->metric[m];
 		double		expected_z = features->expected_z[m];
 		double		band = BAND_SIGMAS * features->sigma[m];
+		double		by_run;
 
 		usable[m] = false;
 		evidence[m] = 0;
@@ -548,6 +565,15 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 			sba_metric_evidence(learnt, features->deviation[m], &metric->forest_score);
 		usable[m] = hurts(&metrics[m], features->deviation[m]) &&
 			matters(&metrics[m], values[m], metric->expected);
+		by_run = sba_run_evidence(learnt, features->deviation[m], features->run[m]);
+		if (by_run > 0 && hurts(&metrics[m], features->run[m]) &&
+			matters(&metrics[m], sba_inverse_transform(learnt->kind, learnt->baseline.offset,
+													   expected_z + features->run[m] * features->sigma[m]),
+					metric->expected))
+		{
+			usable[m] = true;
+			metric->evidence = evidence[m] = fmax(evidence[m], by_run);
+		}
 		metric->is_signal = usable[m] && evidence[m] >= SIGNAL_EVIDENCE;
 	}
 

@@ -40,6 +40,8 @@ typedef struct SbaMetricModel
 	SbaTail		forest_tail;	/* of its scores */
 	SbaTail		high_tail;		/* of the deviation */
 	SbaTail		low_tail;		/* of the deviation with its sign changed */
+	SbaTail		high_run_tail;	/* of the run, and with its sign changed */
+	SbaTail		low_run_tail;
 	float		quantile[SBA_DEVIATION_QUANTILES];
 } SbaMetricModel;
 
@@ -132,6 +134,12 @@ extern void sba_model_explain(const SbaModel *model, const SbaFeatures *features
  */
 extern double sba_metric_evidence(const SbaMetricModel *metric, double deviation,
 								  double *forest_score);
+
+/*
+ * Evidence of one metric's run, when it goes the same way as the deviation;
+ * else 0.
+ */
+extern double sba_run_evidence(const SbaMetricModel *metric, double deviation, double run);
 
 /*
  * The largest evidence in a sample: of its metrics in the direction that

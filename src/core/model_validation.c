@@ -32,6 +32,7 @@ features_of_row(const SbaPeriodRows *period, size_t i, SbaFeatures *features)
 		features->deviation[m] = period->table->deviation[cell + m];
 		features->expected_z[m] = period->table->expected_z[cell + m];
 		features->sigma[m] = period->table->sigma[cell + m];
+		features->run[m] = period->table->run[cell + m];
 		features->z[m] = features->expected_z[m] + features->deviation[m] * features->sigma[m];
 	}
 }

@@ -28,6 +28,8 @@
  * (which lies in 0..1), and per decade of nominal evidence. */
 #define MIN_SLOPE_PER_SIGMA		0.4
 #define MAX_SLOPE_PER_SIGMA		1.2
+#define MIN_SLOPE_PER_RUN_SIGMA	0.5
+#define MAX_SLOPE_PER_RUN_SIGMA	1.1
 #define MIN_SLOPE_PER_SCORE		2.0
 #define MAX_SLOPE_PER_SCORE		40.0
 #define MIN_SLOPE_PER_DECADE	0.6
@@ -164,6 +166,36 @@ fit_deviation_tails(const SbaPeriodRows *period, size_t n, bool has_forests, Sba
 	}
 }
 
+/* The tails of a metric's runs. */
+static void
+fit_run_tails(const SbaPeriodRows *period, int m, bool has_forests, SbaMetricModel *metric)
+{
+	double	   *sorted = period->scratch;
+	double	   *reversed = period->forest_scores;
+	size_t		n = 0;
+	size_t		i;
+
+	for (i = 0; i < period->n_rows; i++)
+	{
+		double		run = period->table->run[period->rows[i] * (size_t) period->history->n_metrics + (size_t) m];
+
+		if (is_univariate_row(period, i) && !isnan(run))
+			sorted[n++] = run;
+	}
+	if (!has_forests || n < MIN_PERIOD_VALUES)
+	{
+		/* no run is likelier than one deviation as large */
+		metric->high_run_tail = metric->high_tail;
+		metric->low_run_tail = metric->low_tail;
+		return;
+	}
+	sba_sort(sorted, n);
+	for (i = 0; i < n; i++)
+		reversed[i] = -sorted[n - 1 - i];
+	sba_tail_fit(&metric->high_run_tail, sorted, n, MIN_SLOPE_PER_RUN_SIGMA, MAX_SLOPE_PER_RUN_SIGMA);
+	sba_tail_fit(&metric->low_run_tail, reversed, n, MIN_SLOPE_PER_RUN_SIGMA, MAX_SLOPE_PER_RUN_SIGMA);
+}
+
 static SbaStatus
 fit_metric(const SbaPeriodRows *period, int m, uint64_t seed, bool has_forests,
 		   SbaMetricModel *metric, uint8_t **bytes, SbaError *error)
@@ -185,11 +217,13 @@ fit_metric(const SbaPeriodRows *period, int m, uint64_t seed, bool has_forests,
 	n = collect_deviations(period, m, period->n_rows);
 	sba_sort(period->scratch, n);
 	fit_deviation_tails(period, n, has_forests, metric);
-	if (!metric->has_forest)
-		return SBA_OK;
+	if (metric->has_forest)
+	{
 	sba_forest_score(&metric->forest, period->scratch, n, period->forest_scores);
 	sba_sort(period->forest_scores, n);
 	sba_tail_fit(&metric->forest_tail, period->forest_scores, n, MIN_SLOPE_PER_SCORE, MAX_SLOPE_PER_SCORE);
+	}
+	fit_run_tails(period, m, has_forests, metric);
 	return SBA_OK;
 }
 
@@ -253,8 +287,14 @@ calibrate_evidence(const SbaPeriodRows *period, SbaModel *model)
 		if (period->left_out[i])
 			continue;
 		for (m = 0; m < n_metrics; m++)
-			evidence[m] = isnan(deviation[m]) || !model->metric[m].baseline.known ? 0 :
-				sba_metric_evidence(&model->metric[m], deviation[m], &metric_score);
+		{
+			evidence[m] = 0;
+			if (isnan(deviation[m]) || !model->metric[m].baseline.known)
+				continue;
+			evidence[m] = fmax(sba_metric_evidence(&model->metric[m], deviation[m], &metric_score),
+							   sba_run_evidence(&model->metric[m], deviation[m],
+												period->table->run[period->rows[i] * n_metrics + m]));
+		}
 		period->scratch[n++] = sba_sample_evidence(period->metrics, (int) n_metrics, deviation, evidence,
 												   model->has_forest ?
 												   sba_tail_evidence(&model->forest_tail, period->forest_scores[i]) : 0,

@@ -214,7 +214,7 @@ train_all(SbaPeriodRows *period, uint8_t *role, uint32_t *others_before,
 	const SbaHistory *history = period->history;
 	const SbaTrainingOptions *options = period->options;
 	SbaBaselines baselines;
-	SbaFeatureTable table = {NULL, NULL, NULL};
+	SbaFeatureTable table = {0};
 	SbaStatus	status;
 	int			p;
 
