@@ -253,7 +253,10 @@ mark_unsettled(const SbaHistory *history, const SbaRegimes *regimes, bool *unset
 {
 	int			i;
 
-	/* the level begins at that of the last regime, so the first one settles too */
+	/*
+	 * the level begins at that of the last regime, so the first one settles
+	 * too
+	 */
 	for (i = 0; i < regimes->n; i++)
 	{
 		size_t		row = regimes->first_row[i];
@@ -347,10 +350,10 @@ typedef struct Habit
 	int			n_weeks;
 	bool		agrees;			/* all weeks have the same sign */
 	double		least;			/* of the weeks' medians, by size */
-} Habit;
+}			Habit;
 
 static void
-see_habit(Habit *habit, double *values, size_t n)
+see_habit(Habit * habit, double *values, size_t n)
 {
 	double		median;
 

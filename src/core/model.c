@@ -507,7 +507,7 @@ sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict
 	double		by_deviation[SBA_MAX_METRICS] = {0};
 	double		sum = 0;
 	bool		isolated = model->has_forest &&
-		sba_forest_contributions(&model->forest, features->deviation, by_forest);
+	sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	int			m;
 
 	for (m = 0; m < model->n_metrics; m++)

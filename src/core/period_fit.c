@@ -219,9 +219,9 @@ fit_metric(const SbaPeriodRows *period, int m, uint64_t seed, bool has_forests,
 	fit_deviation_tails(period, n, has_forests, metric);
 	if (metric->has_forest)
 	{
-	sba_forest_score(&metric->forest, period->scratch, n, period->forest_scores);
-	sba_sort(period->forest_scores, n);
-	sba_tail_fit(&metric->forest_tail, period->forest_scores, n, MIN_SLOPE_PER_SCORE, MAX_SLOPE_PER_SCORE);
+		sba_forest_score(&metric->forest, period->scratch, n, period->forest_scores);
+		sba_sort(period->forest_scores, n);
+		sba_tail_fit(&metric->forest_tail, period->forest_scores, n, MIN_SLOPE_PER_SCORE, MAX_SLOPE_PER_SCORE);
 	}
 	fit_run_tails(period, m, has_forests, metric);
 	return SBA_OK;

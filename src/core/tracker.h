@@ -11,7 +11,7 @@
  *	 weekend.  Since midnight, each rate weighs both kinds against each other;
  *	 as long as the other kind has not been refuted, a value anywhere between
  *	 the two profiles is as expected.
- * - A new level.  When two hours in a row lie steadily beside the old level,
+ * - A new level.  When most of two hours lie steadily beside the old level,
  *	 as after a deployment, both levels hold, and what lies between them, until
  *	 the 24 hours have caught up.  A slow rise is not steady.
  *

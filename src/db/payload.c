@@ -356,6 +356,18 @@ write_model(SbaJsonWriter *json, const SbaPayloadInput *input)
 }
 
 static void
+write_drift(SbaJsonWriter *json, const SbaDrift *drift)
+{
+	if (drift == NULL)
+		return;
+	sba_json_open(json, "drift", '{');
+	sba_json_string(json, "level", sba_drift_names[drift->level]);
+	sba_json_number(json, "distance", drift->distance);
+	sba_json_boolean(json, "retrain", drift->level != SBA_DRIFT_NONE);
+	sba_json_close(json, '}');
+}
+
+static void
 write_warnings(SbaJsonWriter *json, const List *warnings)
 {
 	ListCell   *cell;
@@ -391,6 +403,9 @@ sba_verdict_payload(const SbaPayloadInput *input)
 	sba_json_close(&json, '}');
 
 	write_model(&json, input);
+	write_drift(&json, input->drift);
+	if (input->is_muted)
+		sba_json_string(&json, "muted", "maintenance");
 	write_usual(&json, input->diagnosis);
 	write_warnings(&json, input->warnings);
 	sba_json_close(&json, '}');

@@ -17,6 +17,7 @@ typedef struct SbaPayloadInput
 	const SbaDiagnosis *diagnosis;
 	bool		is_anomaly;
 	SbaSeverity severity;		/* none when there is no anomaly */
+	bool		is_muted;		/* of a maintenance */
 	List	   *warnings;		/* of strings */
 
 	/* with a model */
@@ -24,6 +25,7 @@ typedef struct SbaPayloadInput
 	double		confidence;
 	int			model_version;
 	TimestampTz model_trained_at;
+	const SbaDrift *drift;		/* NULL when it is not known */
 } SbaPayloadInput;
 
 /* Payload of an evaluated sample: anomaly_detected or no_anomaly. */

@@ -15,6 +15,7 @@
 #include "core/crc32c.h"
 #include "core/forest_internal.h"
 #include "core/model.h"
+#include "core/tracker.h"
 
 #define INTERVAL_S	300
 #define N_SAMPLES	7
@@ -107,7 +108,7 @@ use(const SbaModel *model)
 	SbaBaseline baselines[SBA_MAX_METRICS];
 	SbaFeatures features;
 	SbaVerdict	verdict;
-	SbaLevelWindow window;
+	SbaTracker	tracker;
 	SbaDriftWindow recent = {0};
 	SbaDrift	drift;
 	double		standing[SBA_MAX_METRICS];
@@ -117,14 +118,15 @@ use(const SbaModel *model)
 		abort();
 	for (int m = 0; m < model->n_metrics; m++)
 		baselines[m] = model->metric[m].baseline;
-	sba_level_window_init(&window, model->n_metrics, N_SAMPLES, memory);
+	sba_tracker_init(&tracker, metrics, baselines, model->n_metrics, INTERVAL_S, N_SAMPLES, memory);
 	for (int s = 0; s < N_SAMPLES; s++)
 	{
-		sba_compute_features(metrics, baselines, &window, 600, INTERVAL_S, samples[s], &features);
+		sba_tracker_features(&tracker, (int64_t) s * INTERVAL_S, 600, samples[s], &features);
 		sba_model_evaluate(model, metrics, samples[s], &features, 1e-3, &verdict);
 		sba_model_explain(model, &features, &verdict);
 		check_verdict(model, &verdict);
-		sba_level_window_add(&window, metrics, baselines, (int64_t) s * INTERVAL_S, 600, samples[s]);
+		sba_tracker_remember(&tracker, (int64_t) s * INTERVAL_S, features.deviation);
+		sba_tracker_add(&tracker, (int64_t) s * INTERVAL_S, 600, features.z);
 		for (int m = 0; m < model->n_metrics; m++)
 			standing[m] = sba_drift_standing(metrics[m].kind, &baselines[m], 600, samples[s][m]);
 		sba_drift_window_add(&recent, model->n_metrics, standing);

@@ -109,7 +109,7 @@ golden_tail(SbaTail *tail, double first, double step)
 static inline bool
 golden_model(int n_known, uint8_t **bytes, size_t *length)
 {
-	static uint8_t profile[SBA_PROFILE_SLOTS * 4];
+	static uint8_t profile[SBA_PROFILE_VALUES * 4];
 	static uint8_t inverse[GOLDEN_METRICS * GOLDEN_METRICS * 8];
 	SbaModel	model;
 	TestForest	forests[GOLDEN_METRICS];
@@ -119,7 +119,7 @@ golden_model(int n_known, uint8_t **bytes, size_t *length)
 
 	memset(forests, 0, sizeof(forests));
 	made = golden_forest(&multivariate, &forests[GOLDEN_METRICS - 1]);
-	for (int i = 0; i < SBA_PROFILE_SLOTS; i++)
+	for (int i = 0; i < SBA_PROFILE_VALUES; i++)
 		sba_store_f32(profile + 4 * i, (float) (i % SBA_SLOTS_PER_DAY) / 128);
 	memset(&model, 0, sizeof(model));
 	model.n_metrics = GOLDEN_METRICS;
@@ -153,12 +153,15 @@ golden_model(int n_known, uint8_t **bytes, size_t *length)
 		metric->baseline.offset = 0.125;
 		metric->baseline.base_variance = 0.0625;
 		metric->baseline.count_variance = 0.5;
+		metric->baseline.shape_variance = 0.125;
 		metric->baseline.profile = profile;
 		metric->has_forest = true;
 		metric->forest = forests[m].forest;
 		golden_tail(&metric->forest_tail, 0.375, 0.03125);
 		golden_tail(&metric->high_tail, 0.5, 0.25);
 		golden_tail(&metric->low_tail, 0.5, 0.3125);
+		golden_tail(&metric->high_run_tail, 0.25, 0.125);
+		golden_tail(&metric->low_run_tail, 0.25, 0.1875);
 		for (int i = 0; i < SBA_DEVIATION_QUANTILES; i++)
 			metric->quantile[i] = (float) (i - 16) / 4;
 	}
@@ -190,6 +193,7 @@ golden_verdict(const SbaModel *model, int sample, SbaVerdict *verdict)
 		features.expected_z[m] = 0.75;
 		features.sigma[m] = 0.25;
 		features.deviation[m] = golden_deviations[sample][m];
+		features.run[m] = 0.75 * golden_deviations[sample][m];
 		features.z[m] = 0.75 + 0.25 * features.deviation[m];
 		values[m] = 100 * features.deviation[m];
 	}

@@ -158,8 +158,8 @@ test_measure(void)
 static void
 test_standing(void)
 {
-	uint8_t		profile[SBA_PROFILE_SLOTS * 4];
-	SbaBaseline baseline = {true, 1, 0.25, 0, profile};
+	uint8_t		profile[SBA_PROFILE_VALUES * 4];
+	SbaBaseline baseline = {true, 1, 0.25, 0, 0.25, profile};
 	int			slot;
 
 	for (slot = 0; slot < SBA_PROFILE_SLOTS; slot++)

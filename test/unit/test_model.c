@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/crc32c.h"
 #include "core/model.h"
+#include "core/tracker.h"
 #include "core/training.h"
 #include "tap.h"
 
@@ -82,7 +83,7 @@ static SbaVerdict
 judge(const SbaModel *model, const SbaHistory *history, const double *sample)
 {
 	SbaBaseline baselines[N_METRICS];
-	SbaLevelWindow window;
+	SbaTracker	tracker;
 	SbaFeatures features;
 	SbaVerdict	verdict;
 	void	   *memory = malloc(sba_level_window_size(N_METRICS, 288));
@@ -91,12 +92,16 @@ judge(const SbaModel *model, const SbaHistory *history, const double *sample)
 
 	for (m = 0; m < N_METRICS; m++)
 		baselines[m] = model->metric[m].baseline;
-	sba_level_window_init(&window, N_METRICS, 288, memory);
-	for (row = history->n_rows - 288; row < history->n_rows; row++)
-		sba_level_window_add(&window, metrics, baselines, history->time_s[row],
-							 history->minute_of_week[row], history->values + row * N_METRICS);
-	sba_compute_features(metrics, baselines, &window, (int) (history->n_rows * 5 % SBA_MINUTES_PER_WEEK),
-						 STEP_S, sample, &features);
+	sba_tracker_init(&tracker, metrics, baselines, N_METRICS, STEP_S, 288, memory);
+	for (row = history->n_rows - 576; row < history->n_rows; row++)
+	{
+		sba_tracker_features(&tracker, history->time_s[row], history->minute_of_week[row],
+							 history->values + row * N_METRICS, &features);
+		sba_tracker_remember(&tracker, history->time_s[row], features.deviation);
+		sba_tracker_add(&tracker, history->time_s[row], history->minute_of_week[row], features.z);
+	}
+	sba_tracker_features(&tracker, history->time_s[row - 1] + STEP_S,
+						 (int) (history->n_rows * 5 % SBA_MINUTES_PER_WEEK), sample, &features);
 	sba_model_evaluate(model, metrics, sample, &features, options.budget_probability, &verdict);
 	sba_model_explain(model, &features, &verdict);
 	free(memory);

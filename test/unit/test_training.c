@@ -9,6 +9,7 @@
 #include "core/baseline.h"
 #include "core/model.h"
 #include "core/regimes.h"
+#include "core/tracker.h"
 #include "core/training.h"
 #include "tap.h"
 
@@ -86,14 +87,14 @@ train(const SbaHistory *history)
 }
 
 /*
- * Judge the rows from first on as if they came now, each by the day before it;
+ * Judge the rows from first on as if they came now, each by the two days before it;
  * factor is what one metric is multiplied with.  Returns how many are anomalies.
  */
 static size_t
 count_anomalies(const SbaModel *model, size_t first, size_t n, int metric, double factor)
 {
 	SbaBaseline baselines[N_METRICS];
-	SbaLevelWindow window;
+	SbaTracker	tracker;
 	void	   *memory = malloc(sba_level_window_size(N_METRICS, LEVEL_ROWS));
 	size_t		n_anomalies = 0;
 	size_t		row;
@@ -101,9 +102,11 @@ count_anomalies(const SbaModel *model, size_t first, size_t n, int metric, doubl
 
 	for (m = 0; m < N_METRICS; m++)
 		baselines[m] = model->metric[m].baseline;
-	sba_level_window_init(&window, N_METRICS, LEVEL_ROWS, memory);
-	for (row = first < LEVEL_ROWS ? 0 : first - LEVEL_ROWS; row < first + n; row++)
+	sba_tracker_init(&tracker, metrics, baselines, N_METRICS, STEP_S, LEVEL_ROWS, memory);
+	for (row = first < 2 * LEVEL_ROWS ? 0 : first - 2 * LEVEL_ROWS; row < first + n; row++)
 	{
+		SbaFeatures usual;
+
 		if (row >= first)
 		{
 			double		sample[N_METRICS];
@@ -112,11 +115,13 @@ count_anomalies(const SbaModel *model, size_t first, size_t n, int metric, doubl
 
 			memcpy(sample, values[row], sizeof(sample));
 			sample[metric] *= factor;
-			sba_compute_features(metrics, baselines, &window, minute_of_week[row], STEP_S, sample, &features);
+			sba_tracker_features(&tracker, time_s[row], minute_of_week[row], sample, &features);
 			sba_model_evaluate(model, metrics, sample, &features, options.budget_probability, &verdict);
 			n_anomalies += verdict.is_anomaly;
 		}
-		sba_level_window_add(&window, metrics, baselines, time_s[row], minute_of_week[row], values[row]);
+		sba_tracker_features(&tracker, time_s[row], minute_of_week[row], values[row], &usual);
+		sba_tracker_remember(&tracker, time_s[row], usual.deviation);
+		sba_tracker_add(&tracker, time_s[row], minute_of_week[row], usual.z);
 	}
 	free(memory);
 	return n_anomalies;

@@ -1,0 +1,70 @@
+/*
+ * judge.h
+ *	  The verdict on one sample: its model, its features, rules and patterns.
+ */
+#ifndef SBA_DB_JUDGE_H
+#define SBA_DB_JUDGE_H
+
+#include "core/severity.h"
+#include "db/calendar.h"
+#include "db/objectives.h"
+
+/* What is to be recorded for one service, and what it returns. */
+typedef struct SbaOutcome
+{
+	TimestampTz ts;
+	const char *time_period;
+	bool		is_new;			/* to be recorded */
+	bool		is_anomaly;
+	bool		no_data;
+	bool		has_model;		/* score, confidence and model_version hold */
+	double		score;
+	SbaSeverity severity;
+	double		confidence;
+	int			model_version;
+	Datum		payload;
+	Datum		explanation;	/* 0 when not asked for */
+} SbaOutcome;
+
+/* A sample as it was read, with its model. */
+typedef struct Sample
+{
+	TimestampTz ts;
+	int			minute_of_week;
+	const char *time_period;
+	double		period_confidence;
+	double		values[SBA_MAX_METRICS];	/* in the catalog's order */
+	bool		idle[SBA_MAX_METRICS];	/* known: nothing happened */
+	bool		is_flat;		/* only repeats the one at flat_since */
+	TimestampTz flat_since;
+	const SbaServiceCalendar *calendar;
+	bool		is_muted;		/* of a maintenance: nothing is wrong with it */
+	List	   *warnings;
+} SbaReadSample;
+
+typedef struct SbaDetectionPass
+{
+	const SbaMetricCatalog *catalog;
+	const SbaPeriodMap *periods;
+	const SbaCalendar *calendar;
+	const SbaObjectives *objectives;
+	TimestampTz until;			/* the cycle's instant */
+	TimestampTz silent_before;	/* no sample after this one: silent */
+	bool		others_report;
+	bool		verbose;
+} SbaDetectionPass;
+
+static inline TimestampTz
+sba_seconds_before(TimestampTz ts, int64 seconds)
+{
+	return ts - seconds * USECS_PER_SEC;
+}
+
+/*
+ * Judge a sample by the period's model or the one that serves instead, and by
+ * the rules; without any model, by the rules alone.  Inside SPI_connect.
+ */
+extern void sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service,
+							 SbaReadSample *sample, SbaOutcome *outcome);
+
+#endif							/* SBA_DB_JUDGE_H */
