@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "net/http_pool.h"
 #include "net/source_answer.h"
 #include "net/source_query.h"
 #include "pg/settings.h"
@@ -416,6 +417,7 @@ sba_source_fetch(SbaMetricQuery *queries, int n_queries, SbaMetricGrid *grid, bo
 	Fetch		fetch = {.grid = grid,.caller = CurrentMemoryContext};
 	SbaSourceRequest column = {.grid = grid,.n_services = grid->n_services,.n_slots = grid->n_slots};
 	List	   *parts;
+	double		begin_ms = sba_now_ms();
 	int			i;
 
 	sba_require_endpoint();
@@ -441,6 +443,8 @@ sba_source_fetch(SbaMetricQuery *queries, int n_queries, SbaMetricGrid *grid, bo
 	}
 	MemoryContextSwitchTo(fetch.caller);
 	MemoryContextDelete(fetch.scratch);
+	elog(DEBUG1, "smartbox_anomaly: fetched %d metrics of %d services at %d instants in %.1f ms",
+		 n_queries, grid->n_services, grid->n_slots, sba_now_ms() - begin_ms);
 }
 
 void
