@@ -12,18 +12,25 @@
 
 #include "pg/settings.h"
 
+#define MINUTES_OF_DAY (24 * 60)
+#define LONGEST_RETENTION_MIN (36500 * MINUTES_OF_DAY)
+
 int			sba_circuit_breaker_failures = 5;
 int			sba_circuit_breaker_timeout_ms = 300 * 1000;
+int			sba_detections_retention_min = 30 * MINUTES_OF_DAY;
 char	   *sba_environment = NULL;
 char	   *sba_extra_selector = NULL;
+int			sba_incidents_retention_min = 180 * MINUTES_OF_DAY;
 int			sba_max_response_size_kb = 64 * 1024;
 int			sba_max_workers = 2;
 int			sba_model_cache_size_kb = 64 * 1024;
 int			sba_model_versions_kept = 5;
 char	   *sba_rate_window = NULL;
 int			sba_sample_interval_s = 300;
+int			sba_samples_retention_min = 60 * MINUTES_OF_DAY;
 char	   *sba_service_label = NULL;
 char	   *sba_time_zone = NULL;
+int			sba_training_runs_retention_min = 180 * MINUTES_OF_DAY;
 char	   *sba_vm_bearer_token_file = NULL;
 char	   *sba_vm_ca_file = NULL;
 char	   *sba_vm_certificate_file = NULL;
@@ -169,6 +176,17 @@ check_rate_window(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* Less than a day would be a mistake: of the unit, most likely. */
+static bool
+check_retention(int *newval, void **extra, GucSource source)
+{
+	if (*newval == 0 || *newval >= MINUTES_OF_DAY)
+		return true;
+	GUC_check_errdetail("Nothing is deleted that is younger than a day.");
+	GUC_check_errhint("Give at least \"1d\", or 0 to keep everything for ever.");
+	return false;
+}
+
 /* Define all parameters, in alphabetical order. */
 void
 sba_define_settings(void)
@@ -183,6 +201,11 @@ sba_define_settings(void)
 							NULL,
 							&sba_circuit_breaker_timeout_ms, 300 * 1000, 100, 24 * 3600 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.detections_retention",
+							"For how long detections are kept.",
+							"By apply_retention(), in whole days; 0 keeps them for ever.",
+							&sba_detections_retention_min, 30 * MINUTES_OF_DAY, 0, LONGEST_RETENTION_MIN,
+							PGC_SUSET, GUC_UNIT_MIN, check_retention, NULL, NULL);
 	DefineCustomStringVariable("smartbox_anomaly.environment",
 							   "Regular expression for the deployment environment that is watched.",
 							   "Matched against the label deployment_environment_name; empty matches every environment.",
@@ -193,6 +216,11 @@ sba_define_settings(void)
 							   "For example: cluster=\"eu-1\"",
 							   &sba_extra_selector, "",
 							   PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.incidents_retention",
+							"For how long closed incidents are kept, with their events and alerts.",
+							"By apply_retention(), in whole days; 0 keeps them for ever.",
+							&sba_incidents_retention_min, 180 * MINUTES_OF_DAY, 0, LONGEST_RETENTION_MIN,
+							PGC_SUSET, GUC_UNIT_MIN, check_retention, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.max_response_size",
 							"Largest answer that is accepted from the metric source.",
 							"Larger ones are an error; range queries are cut so that they stay below.",
@@ -223,6 +251,11 @@ sba_define_settings(void)
 							NULL,
 							&sba_sample_interval_s, 300, 10, 3600,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.samples_retention",
+							"For how long samples are kept.",
+							"By apply_retention(), in whole days; 0 keeps them for ever.",
+							&sba_samples_retention_min, 60 * MINUTES_OF_DAY, 0, LONGEST_RETENTION_MIN,
+							PGC_SUSET, GUC_UNIT_MIN, check_retention, NULL, NULL);
 	DefineCustomStringVariable("smartbox_anomaly.service_label",
 							   "Label that holds the name of the service.",
 							   NULL,
@@ -233,6 +266,11 @@ sba_define_settings(void)
 							   "It decides which part of the week an instant belongs to.",
 							   &sba_time_zone, "UTC",
 							   PGC_USERSET, 0, check_time_zone, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.training_runs_retention",
+							"For how long the history of trainings is kept.",
+							"By apply_retention(), in whole days; 0 keeps them for ever.",
+							&sba_training_runs_retention_min, 180 * MINUTES_OF_DAY, 0, LONGEST_RETENTION_MIN,
+							PGC_SUSET, GUC_UNIT_MIN, check_retention, NULL, NULL);
 	DefineCustomStringVariable("smartbox_anomaly.vm_bearer_token_file",
 							   "File with the bearer token that is sent to the metric source.",
 							   "It is read for each call and must not be readable by others.",

@@ -7,16 +7,20 @@
 
 extern int	sba_circuit_breaker_failures;
 extern int	sba_circuit_breaker_timeout_ms;
+extern int	sba_detections_retention_min;	/* 0, as of all of these: for ever */
 extern char *sba_environment;	/* value regex of deployment_environment_name */
 extern char *sba_extra_selector;	/* further PromQL label matchers, or "" */
+extern int	sba_incidents_retention_min;
 extern int	sba_max_response_size_kb;
 extern int	sba_max_workers;
 extern int	sba_model_cache_size_kb;
 extern int	sba_model_versions_kept;
 extern char *sba_rate_window;	/* PromQL duration, "5m" */
 extern int	sba_sample_interval_s;
+extern int	sba_samples_retention_min;
 extern char *sba_service_label;
 extern char *sba_time_zone;
+extern int	sba_training_runs_retention_min;
 extern char *sba_vm_bearer_token_file;
 extern char *sba_vm_ca_file;
 extern char *sba_vm_certificate_file;
