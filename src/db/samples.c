@@ -130,6 +130,11 @@ sba_read_metric_values(const SbaMetricCatalog *metrics, ArrayType *metric_values
 	int			n = ArrayGetNItems(ARR_NDIM(metric_values), ARR_DIMS(metric_values));
 	int			m;
 
+	/* the table's constraints forbid it, until somebody alters them */
+	if (ARR_NDIM(metric_values) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("metric_values of a sample has %d dimensions, it must have one", ARR_NDIM(metric_values))));
 	if (has_nulls)
 		deconstruct_array(metric_values, FLOAT8OID, sizeof(float8), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
 						  &elements, &nulls, &n);
@@ -188,6 +193,10 @@ sba_load_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 		series->minute_of_week[row] = sba_minute_of_week(series->ts[row], service->time_zone);
 		series->period[row] = (uint8_t) sba_period_of_minute(periods, series->minute_of_week[row]);
 		values = sba_result_datum(row, 2, &is_null);
+		if (is_null)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a sample of service \"%s\" has no metric_values", service->name)));
 		sba_read_metric_values(metrics, DatumGetArrayTypeP(values),
 							   series->values + row * metrics->n_metrics, NULL, NULL);
 	}
