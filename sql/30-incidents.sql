@@ -114,6 +114,7 @@ CREATE TABLE smartbox.incidents (
 CREATE UNIQUE INDEX incidents_active_idx ON smartbox.incidents (service, fingerprint_id)
     WHERE status <> 'CLOSED';
 CREATE INDEX incidents_fingerprint_idx ON smartbox.incidents (service, fingerprint_id, resolved_at);
+CREATE INDEX incidents_first_seen_idx ON smartbox.incidents (service, first_seen);
 CREATE INDEX incidents_id_idx ON smartbox.incidents (incident_id);
 CREATE INDEX incidents_closed_by_person_idx ON smartbox.incidents (service, resolved_at)
     WHERE resolution_reason = 'closed_by_person';

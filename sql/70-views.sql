@@ -130,6 +130,48 @@ COMMENT ON COLUMN smartbox.anomalies.incident_status IS 'status of the incident 
 COMMENT ON COLUMN smartbox.anomalies.incident_action IS 'what this detection did to the incident: CREATE, CONFIRM, CONTINUE or REOPEN';
 COMMENT ON COLUMN smartbox.anomalies.occurrence_count IS 'cycles in which the incident was detected so far';
 
+CREATE VIEW smartbox.anomaly_metrics AS
+SELECT
+    d.service,
+    d.ts,
+    a.anomaly_number::integer AS anomaly_number,
+    a.anomaly->>'name' AS anomaly_name,
+    a.anomaly->'metadata'->>'incident_id' AS incident_id,
+    c.metric,
+    (c.comparison->>'value')::double precision AS value,
+    (c.comparison->>'expected')::double precision AS expected,
+    (c.comparison->>'lower')::double precision AS lower,
+    (c.comparison->>'upper')::double precision AS upper,
+    (c.comparison->>'deviation_sigma')::double precision AS deviation_sigma,
+    (c.comparison->>'percentile')::double precision AS percentile,
+    (a.anomaly->'contributions'->>c.metric)::double precision AS contribution,
+    m.unit
+FROM smartbox.detections AS d
+    CROSS JOIN LATERAL jsonb_array_elements(
+        CASE jsonb_typeof(d.payload->'anomalies') WHEN 'array' THEN d.payload->'anomalies' END)
+        WITH ORDINALITY AS a(anomaly, anomaly_number)
+    CROSS JOIN LATERAL jsonb_each(
+        CASE jsonb_typeof(a.anomaly->'comparison') WHEN 'object' THEN a.anomaly->'comparison' END)
+        AS c(metric, comparison)
+    LEFT JOIN smartbox.metrics AS m ON m.metric = c.metric
+WHERE d.is_anomaly;
+
+COMMENT ON VIEW smartbox.anomaly_metrics IS 'one row per anomaly and metric: what it was and what it was expected to be';
+COMMENT ON COLUMN smartbox.anomaly_metrics.service IS 'the service';
+COMMENT ON COLUMN smartbox.anomaly_metrics.ts IS 'instant of the sample';
+COMMENT ON COLUMN smartbox.anomaly_metrics.anomaly_number IS 'number of the anomaly within the detection, from 1';
+COMMENT ON COLUMN smartbox.anomaly_metrics.anomaly_name IS 'what is wrong';
+COMMENT ON COLUMN smartbox.anomaly_metrics.incident_id IS 'the incident that it belongs to; NULL for a detection that came too late to move one';
+COMMENT ON COLUMN smartbox.anomaly_metrics.metric IS 'the metric';
+COMMENT ON COLUMN smartbox.anomaly_metrics.value IS 'its value, in its unit';
+COMMENT ON COLUMN smartbox.anomaly_metrics.expected IS 'what was expected, in its unit; NULL: nothing was, without a model';
+COMMENT ON COLUMN smartbox.anomaly_metrics.lower IS 'lower end of what is usual, in its unit';
+COMMENT ON COLUMN smartbox.anomaly_metrics.upper IS 'upper end of what is usual, in its unit';
+COMMENT ON COLUMN smartbox.anomaly_metrics.deviation_sigma IS 'how far it is from what was expected, in standard deviations of the usual noise';
+COMMENT ON COLUMN smartbox.anomaly_metrics.percentile IS 'where it stands among the values that were learnt, 0 to 100';
+COMMENT ON COLUMN smartbox.anomaly_metrics.contribution IS 'its share in the anomaly, 0 to 1';
+COMMENT ON COLUMN smartbox.anomaly_metrics.unit IS 'unit of the values; NULL: the metric is no more';
+
 CREATE VIEW smartbox.metric_values AS
 SELECT
     s.service,
@@ -224,36 +266,3 @@ COMMENT ON COLUMN smartbox.model_status.missing_univariate_samples IS 'samples s
 COMMENT ON COLUMN smartbox.model_status.missing_samples IS 'samples short of the 1,000 that give full confidence; NULL: never trained';
 COMMENT ON COLUMN smartbox.model_status.complete_at IS 'when they will be there, at the sample interval of now and the share of samples that arrived before the last training; the past: train again';
 COMMENT ON COLUMN smartbox.model_status.remark IS 'why there is no model, or a weak one; NULL: nothing is wrong';
-
-CREATE VIEW smartbox.pattern_statistics AS
-SELECT
-    f.service,
-    f.anomaly_name,
-    f.fingerprint_id,
-    count(i.incident_id) AS incidents,
-    count(*) FILTER (WHERE i.status <> 'CLOSED') AS active_incidents,
-    count(*) FILTER (WHERE i.status IN ('OPEN', 'RECOVERING')) AS open_incidents,
-    count(*) FILTER (WHERE i.confirmed_at IS NULL AND i.status = 'CLOSED') AS expired_suspicions,
-    max(i.severity) AS worst_severity,
-    avg(extract(epoch FROM i.resolved_at - i.first_seen) / 60)
-        FILTER (WHERE i.confirmed_at IS NOT NULL AND i.status = 'CLOSED')::double precision
-        AS mean_minutes_to_resolve,
-    f.first_seen,
-    f.last_seen
-FROM smartbox.fingerprints AS f
-    LEFT JOIN smartbox.incidents AS i
-        ON i.service = f.service AND i.fingerprint_id = f.fingerprint_id
-GROUP BY f.service, f.fingerprint_id, f.anomaly_name, f.first_seen, f.last_seen;
-
-COMMENT ON VIEW smartbox.pattern_statistics IS 'one row per service and pattern: how often it came, how long it stayed';
-COMMENT ON COLUMN smartbox.pattern_statistics.service IS 'the service';
-COMMENT ON COLUMN smartbox.pattern_statistics.anomaly_name IS 'what is wrong';
-COMMENT ON COLUMN smartbox.pattern_statistics.fingerprint_id IS 'identity of the pattern';
-COMMENT ON COLUMN smartbox.pattern_statistics.incidents IS 'incidents that are still kept, suspicions that came to nothing included';
-COMMENT ON COLUMN smartbox.pattern_statistics.active_incidents IS 'of these, not closed';
-COMMENT ON COLUMN smartbox.pattern_statistics.open_incidents IS 'of these, open or recovering';
-COMMENT ON COLUMN smartbox.pattern_statistics.expired_suspicions IS 'suspicions that were never confirmed';
-COMMENT ON COLUMN smartbox.pattern_statistics.worst_severity IS 'the worst of its incidents';
-COMMENT ON COLUMN smartbox.pattern_statistics.mean_minutes_to_resolve IS 'mean minutes from the first detection to the end, of confirmed incidents that are over';
-COMMENT ON COLUMN smartbox.pattern_statistics.first_seen IS 'instant of the first detection ever';
-COMMENT ON COLUMN smartbox.pattern_statistics.last_seen IS 'instant of the last detection';

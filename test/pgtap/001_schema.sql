@@ -26,7 +26,8 @@ SELECT set_eq(
     ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.services',
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.backfill_runs', 'smartbox.detections',
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
-          'smartbox.calendar', 'smartbox.silences', 'smartbox.feedback', 'smartbox.signal_bars', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns'],
+          'smartbox.calendar', 'smartbox.silences', 'smartbox.feedback', 'smartbox.signal_bars', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns',
+          'smartbox.past_incidents'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
@@ -34,7 +35,9 @@ SELECT set_eq(
           'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics',
           'smartbox.training_progress', 'smartbox.backfill_progress', 'smartbox.incident_groups',
           'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status',
-          'smartbox.sample_quality', 'smartbox.metric_quality'],
+          'smartbox.sample_quality', 'smartbox.metric_quality', 'smartbox.anomaly_metrics',
+          'smartbox.incident_facts', 'smartbox.open_incidents', 'smartbox.incident_days', 'smartbox.incident_statistics',
+          'smartbox.service_weeks', 'smartbox.service_health', 'smartbox.noisy_patterns', 'smartbox.unknown_past_services'],
     'the views');
 SELECT is_empty(
     $$ SELECT r.name FROM relation AS r JOIN pg_class AS c ON c.oid = r.oid
@@ -165,6 +168,7 @@ SELECT throws_ok(
     '23514', NULL, 'a payload is an object');
 
 INSERT INTO smartbox.samples VALUES ('booking', now(), '{1}');
+INSERT INTO smartbox.past_incidents (service, started_at, title) VALUES ('booking', now(), 'x');
 INSERT INTO smartbox.training_runs (service) VALUES ('booking');
 INSERT INTO smartbox.backfill_runs (service, run_id, started_at, updated_at, span, pieces, pid) VALUES ('booking', gen_random_uuid(), now(), now(), 'empty', 1, 1);
 INSERT INTO smartbox.calendar (service, kind, starts_at) VALUES ('booking', 'busy', '2024-01-15');
@@ -184,15 +188,15 @@ INSERT INTO smartbox.feedback (service, incident_id, feedback_number, verdict) S
 INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1, 1 FROM smartbox.incidents WHERE service = 'booking';
 SELECT is_empty($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows = 0 $$, 'a service has rows everywhere');
 DELETE FROM smartbox.services WHERE service = 'booking';
-SELECT results_eq($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows > 0 $$, ARRAY['smartbox.samples'],
-    'all of them go with it but the samples');
+SELECT set_eq($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows > 0 $$, ARRAY['smartbox.samples', 'smartbox.past_incidents'],
+    'all of them go with it but the samples and what people recorded elsewhere');
 INSERT INTO smartbox.services (service) VALUES ('booking');
 INSERT INTO smartbox.detections (service, ts, is_anomaly) SELECT 'booking', now() + n * interval '1 min', true FROM generate_series(0, 1) AS n;
 INSERT INTO smartbox.feedback (service, incident_id, feedback_number, verdict) SELECT service, incident_id, 1, 'not_anomaly' FROM smartbox.incidents WHERE service = 'booking';
 INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1, 1 FROM smartbox.incidents WHERE service = 'booking';
 DELETE FROM smartbox.incidents WHERE service = 'booking';
 SELECT set_eq($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows > 0 $$,
-    ARRAY['smartbox.services', 'smartbox.samples', 'smartbox.detections', 'smartbox.fingerprints'], 'events and alerts go with their incident');
+    ARRAY['smartbox.services', 'smartbox.samples', 'smartbox.detections', 'smartbox.fingerprints', 'smartbox.past_incidents'], 'events and alerts go with their incident');
 SELECT throws_ok($$ UPDATE smartbox.services SET service = 'reservations' WHERE service = 'booking' $$, '0A000', NULL,
     'a service is not renamed under its rows');
 

@@ -2,7 +2,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(19);
+SELECT plan(23);
 
 CREATE ROLE smartbox_test_nobody;
 
@@ -44,6 +44,8 @@ SELECT throws_ok($$ SELECT FROM smartbox.active_incidents $$, '42501', NULL, 'no
 SELECT throws_ok($$ SELECT smartbox.guess_category('x') $$, '42501', NULL, 'not call the rest');
 SELECT throws_ok($$ SELECT FROM smartbox.circuit_breaker_states() $$, '42501', 'permission denied for view circuit_breakers',
     'not see the endpoints');
+SELECT throws_ok($$ CALL apply_retention() $$, '42501', NULL, 'not delete what is old');
+SELECT throws_ok($$ SELECT FROM past_incident_coverage() $$, '42501', NULL, 'not ask what was caught');
 SELECT throws_ok($$ SELECT reset_circuit_breaker() $$, '42501', NULL, 'not close a circuit breaker');
 RESET ROLE;
 
@@ -54,6 +56,8 @@ SELECT is((SELECT count(*) FROM smartbox.active_incidents), 1::bigint, 'a reader
 SELECT is((SELECT count(*) FROM smartbox.incident_timeline), 1::bigint, 'events');
 SELECT is((SELECT count(*) FROM smartbox.anomalies), 1::bigint, 'anomalies');
 SELECT is((SELECT count(*) FROM smartbox.model_status), 5::bigint, 'and what the models are like');
+SELECT is((SELECT count(*) FROM smartbox.service_health), 1::bigint, 'how the services are');
+SELECT is((SELECT count(*) FROM smartbox.pattern_statistics), 1::bigint, 'and what is often wrong');
 SELECT is((SELECT count(*) FROM smartbox.circuit_breakers), 0::bigint, 'the circuit breakers');
 SELECT is((SELECT count(*) FROM smartbox.circuit_breaker_events), 0::bigint, 'and their history');
 SELECT throws_ok($$ UPDATE smartbox.incidents SET description = '' $$, '42501', NULL, 'and changes nothing');

@@ -72,6 +72,10 @@ INSERT INTO smartbox.slos (service, metric, acceptable, warning, objective, min_
     ('*', 'error_rate', 0.002, 0.005, 0.01, 30, 2, 0.999, true), ('booking', 'request_rate', 20, 10, 0.1, 0, 1, 0.9, true),
     ('mobile-api', 'error_rate', 0, 0, 0.01, 100, 1.5, 0.99, false);
 
+-- What people recorded elsewhere, of a service that is not known too.
+INSERT INTO smartbox.past_incidents VALUES ('booking', '2024-01-15 10:00+00', NULL, E'tab\t"x"', 'sev 1', 'T-1'),
+    ('nobody-knows', '2024-01-15 10:00+00', '2024-01-15 11:00+00', 'x', NULL, NULL);
+
 -- Dependencies, in a circle and out of the fleet.
 INSERT INTO smartbox.dependencies VALUES ('booking', 'payment'), ('payment', 'booking'), ('payment', 'bank');
 INSERT INTO smartbox.dependencies VALUES ('mobile-api', 'booking', E'it''s "n\u00e9cessaire"');

@@ -1,0 +1,61 @@
+# docs/reading-it-from-bi.md and docs/past-incidents.md: every statement runs as
+# it stands there, and what the page shows comes out.
+use strict;
+use warnings;
+use Smartbox::Cluster;
+use Test::More;
+
+my $node = Smartbox::Cluster->launch('pages');
+
+sub page
+{
+	my ($name) = @_;
+	open my $file, '<', "docs/$name" or die "docs/$name: $!";
+	local $/;
+	return <$file>;
+}
+
+sub run_page
+{
+	my ($name) = @_;
+	my @blocks = page($name) =~ /^```(\w*)\n(.*?)^```$/msg;
+	my ($answer, $runs) = ('', 0);
+
+	while (my ($kind, $text) = splice @blocks, 0, 2)
+	{
+		if ($kind eq 'sql')
+		{
+			my $status = $node->psql('shop', $text, stdout => \$answer, stderr => \my $errors, on_error_stop => 1);
+			is($status, 0, "$name: " . (split /\n/, $text)[0]) or diag($errors);
+			$runs++;
+		}
+		else
+		{
+			my (undef, undef, @rows) = split /\n/, $text;
+			my @shown = map { join '|', map { s/^\s+|\s+$//gr } split /\|/, "$_ " } @rows;
+			is($answer, join("\n", @shown), '... with the rows that the page shows');
+		}
+	}
+	return $runs;
+}
+
+$node->safe_psql('shop', q{
+	INSERT INTO smartbox.services (service) VALUES ('booking');
+	INSERT INTO smartbox.detections (service, ts, is_anomaly, payload)
+	SELECT 'booking', '2024-01-15 10:00+00'::timestamptz + minute * interval '1 min', minute IN (20, 25),
+		jsonb_build_object('anomalies', CASE WHEN minute IN (20, 25) THEN '[{"name": "application_latency_high", "score": -0.4}]'::jsonb ELSE '[]' END)
+	FROM unnest(ARRAY[20, 25, 30, 35, 40]) AS minute ORDER BY minute});
+cmp_ok(run_page('past-incidents.md'), '==', 3, 'all statements about past incidents');
+cmp_ok(run_page('reading-it-from-bi.md'), '>=', 9, 'all statements for BI');
+is($node->safe_psql('shop', 'SET ROLE bi_reader; SELECT count(*) FROM smartbox.service_health'), '1', 'the reader can read');
+
+# The page knows each view that it speaks of, and the views know the columns.
+my %columns = map { my ($view, $columns) = split /\|/; ($view => { map { $_ => 1 } split / /, $columns }) } split /\n/, $node->safe_psql('shop', q{
+	SELECT relname || '|' || string_agg(attname, ' ') FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+	WHERE relnamespace = 'smartbox'::regnamespace AND relkind = 'v' AND attnum > 0 GROUP BY relname});
+foreach my $line (page('reading-it-from-bi.md') =~ /^(\| `\w+` \|.*)$/mg)
+{
+	my ($view, @names) = $line =~ /`(\w+)`/g;
+	is_deeply([ grep { !$columns{$view}{$_} } @names ], [], "$view has the columns that the page names");
+}
+done_testing();
