@@ -510,6 +510,8 @@ sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict
 	sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	int			m;
 
+	if (!verdict->is_anomaly)
+		return;
 	for (m = 0; m < model->n_metrics; m++)
 	{
 		if (verdict->metric[m].present)

@@ -123,7 +123,7 @@ extern void sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics,
  * Share each metric's contribution to the strangeness of an evaluated sample:
  * three quarters by how certain and how large its deviation is, the rest by how
  * the multivariate forest isolated the sample.  The contributions sum to 1, or are
- * all 0 when nothing stands out.
+ * all 0 when the sample is no anomaly: then nothing stands out.
  */
 extern void sba_model_explain(const SbaModel *model, const SbaFeatures *features,
 							  SbaVerdict *verdict);

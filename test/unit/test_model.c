@@ -143,6 +143,9 @@ test_verdicts(const SbaModel *model, const SbaHistory *history)
 	sample[1] /= 10;
 	verdict = judge(model, history, sample);
 	ok(!verdict.is_anomaly, "a latency that falls does not hurt");
+	for (m = 0, sum = 0; m < N_METRICS; m++)
+		sum += verdict.metric[m].contribution;
+	is_double(sum, 0, 0, "and is not blamed");
 
 	memcpy(sample, usual, sizeof(sample));
 	sample[2] = 0.009;
