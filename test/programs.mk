@@ -2,6 +2,7 @@
 # core/ is compiled with each set of flags into a folder of its own.
 #
 #   make -f test/programs.mk OUT=folder FLAGS=... [CC=clang] unit | fuzz
+#   make -f test/programs.mk OUT=folder eval       OUT/ablation
 #   make -f test/programs.mk seeds                 the files that fuzzing begins with
 #   make -f test/programs.mk golden VERSION=...    test/golden of a new stored format
 
@@ -19,9 +20,10 @@ UNIT_TESTS := $(patsubst test/unit/%.c,$(OUT)/%,$(wildcard test/unit/test_*.c))
 UNIT_HELPERS := $(patsubst test/unit/%.c,$(OUT)/unit/%.o,$(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c)))
 FUZZ_TARGETS := $(patsubst test/fuzz/%.c,$(OUT)/%,$(wildcard test/fuzz/*.c))
 
-.PHONY: unit fuzz seeds golden
+.PHONY: unit fuzz eval seeds golden
 unit: $(UNIT_TESTS)
 fuzz: $(FUZZ_TARGETS)
+eval: $(OUT)/ablation
 
 $(OUT)/core/%.o: src/core/%.c $(HEADERS)
 	@mkdir -p $(@D)
@@ -40,6 +42,9 @@ $(UNIT_TESTS): $(OUT)/%: test/unit/%.c $(UNIT_HELPERS) $(CORE) $(HEADERS)
 
 $(FUZZ_TARGETS): $(OUT)/%: test/fuzz/%.c $(CORE) $(HEADERS)
 	$(CC) $(CFLAGS) $(FLAGS) -fsanitize=fuzzer -Isrc -o $@ $< $(CORE) -lyajl -lm
+
+$(OUT)/ablation: $(wildcard test/eval/*.[ch]) $(CORE)
+	$(CC) $(CFLAGS) $(FLAGS) -Isrc -Itest/eval -o $@ $(wildcard test/eval/*.c) $(CORE) -lyajl -lm
 
 $(OUT)/make_files: test/golden/make_files.c $(CORE) $(HEADERS)
 	$(CC) $(CFLAGS) $(FLAGS) -Isrc -Itest/unit -o $@ $< $(CORE) -lyajl -lm
