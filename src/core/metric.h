@@ -27,6 +27,13 @@ typedef enum SbaDirection
 	SBA_DIRECTION_LOW
 } SbaDirection;
 
+/* A deviation that people said is nothing; 0 when they said nothing. */
+typedef struct SbaDeviationBar
+{
+	double		absolute;
+	double		relative;
+} SbaDeviationBar;
+
 typedef struct SbaMetric
 {
 	const char *name;
@@ -38,6 +45,8 @@ typedef struct SbaMetric
 	double		min_relative_deviation; /* deviation to matter */
 	bool		counts_requests;	/* the rate that tells how many requests
 									 * stand behind the other metrics */
+	SbaDeviationBar bar_above;	/* what else a deviation must exceed, above */
+	SbaDeviationBar bar_below;	/* and below what is expected */
 } SbaMetric;
 
 #endif							/* SBA_CORE_METRIC_H */

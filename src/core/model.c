@@ -457,9 +457,10 @@ static bool
 matters(const SbaMetric *metric, double value, double expected)
 {
 	double		deviation = fabs(value - expected);
+	const SbaDeviationBar *bar = value > expected ? &metric->bar_above : &metric->bar_below;
 
-	return deviation >= metric->min_absolute_deviation &&
-		deviation >= metric->min_relative_deviation * fabs(expected);
+	return deviation >= fmax(metric->min_absolute_deviation, bar->absolute) &&
+		deviation >= fmax(metric->min_relative_deviation, bar->relative) * fabs(expected);
 }
 
 /* Percentile of a deviation among those learnt from, 0 to 100. */

@@ -16,6 +16,7 @@
 #include "db/model_store.h"
 #include "db/payload.h"
 #include "db/samples.h"
+#include "db/signal_bars.h"
 #include "pg/query.h"
 #include "pg/settings.h"
 
@@ -297,6 +298,7 @@ sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service, S
 	}
 	match_metrics(detection->catalog, &active->model, metrics, units, catalog_index);
 	sba_order_values(sample->values, catalog_index, active->model.n_metrics, values);
+	sba_raise_bars(service, metrics, active->model.n_metrics);
 	if (sba_calendar_lookup(sample->calendar, SBA_CALENDAR_BUSY, sample->ts))
 		budget = relax(metrics, active->model.n_metrics, budget);
 	evaluated.history = compute_features(detection, service, active, metrics, catalog_index,

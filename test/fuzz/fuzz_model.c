@@ -35,10 +35,10 @@ int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	static const SbaMetric kinds[] = {
-		{"request_rate", SBA_KIND_RATE, SBA_DIRECTION_BOTH, 0, 1e6, 0.05, 0.3, true},
-		{"application_latency", SBA_KIND_LATENCY, SBA_DIRECTION_HIGH, 0, 3e5, 5, 0.25, false},
-		{"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0.01, 0.5, false},
-		{"free_space", SBA_KIND_RATE, SBA_DIRECTION_LOW, 0, 1e300, 0, 0, false},
+		{"request_rate", SBA_KIND_RATE, SBA_DIRECTION_BOTH, 0, 1e6, 0.05, 0.3, true, {0, 0}, {0, 0}},
+		{"application_latency", SBA_KIND_LATENCY, SBA_DIRECTION_HIGH, 0, 3e5, 5, 0.25, false, {0, 0}, {0, 0}},
+		{"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0.01, 0.5, false, {0, 0}, {0, 0}},
+		{"free_space", SBA_KIND_RATE, SBA_DIRECTION_LOW, 0, 1e300, 0, 0, false, {0, 0}, {0, 0}},
 	};
 	static const double usual[][4] = {
 		{40, 80, 0.002, 7}, {40, 80000, 0.5, 0.001}, {0, 0, 0, 0}, {1e6, NAN, 1, 1e300},

@@ -7,8 +7,8 @@
 #include "core/patterns.h"
 #include "tap.h"
 
-static const SbaMetric latency = {"application_latency", SBA_KIND_LATENCY, SBA_DIRECTION_HIGH, 0, 3e5, 5, 0.25, false};
-static const SbaMetric errors = {"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0.01, 0.5, false};
+static const SbaMetric latency = {"application_latency", SBA_KIND_LATENCY, SBA_DIRECTION_HIGH, 0, 3e5, 5, 0.25, false, {0, 0}, {0, 0}};
+static const SbaMetric errors = {"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0.01, 0.5, false, {0, 0}, {0, 0}};
 
 static void
 test_levels(void)

@@ -21,9 +21,9 @@
 #define NOISE		0.1
 
 static const SbaMetric metrics[N_METRICS] = {
-	{"request_rate", SBA_KIND_RATE, SBA_DIRECTION_BOTH, 0, 1e9, 0, 0, true},
-	{"latency", SBA_KIND_LATENCY, SBA_DIRECTION_HIGH, 0, 1e9, 0, 0, false},
-	{"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0, 0, false},
+	{"request_rate", SBA_KIND_RATE, SBA_DIRECTION_BOTH, 0, 1e9, 0, 0, true, {0, 0}, {0, 0}},
+	{"latency", SBA_KIND_LATENCY, SBA_DIRECTION_HIGH, 0, 1e9, 0, 0, false, {0, 0}, {0, 0}},
+	{"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0, 0, false, {0, 0}, {0, 0}},
 };
 
 static uint8_t rate_profile[SBA_PROFILE_VALUES * 4];

@@ -1,0 +1,17 @@
+/*
+ * signal_bars.h
+ *	  smartbox.signal_bars: deviations that people said are nothing.
+ */
+#ifndef SBA_DB_SIGNAL_BARS_H
+#define SBA_DB_SIGNAL_BARS_H
+
+#include "core/metric.h"
+#include "db/catalog.h"
+
+/*
+ * Raise the bars of a service's metrics to what incidents of it went that were
+ * not_anomaly.  Inside SPI_connect.
+ */
+extern void sba_raise_bars(const SbaService *service, SbaMetric *metrics, int n_metrics);
+
+#endif							/* SBA_DB_SIGNAL_BARS_H */
