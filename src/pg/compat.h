@@ -25,14 +25,25 @@
 	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
 	PG_FUNCTION_INFO_V1(name)
 
-/* Wait event that pg_stat_activity shows while HTTP requests are under way. */
+/* Wait events of our own, by name from version 17 on; cached is a static uint32, 0 at first. */
+#include "utils/wait_event.h"
 #if PG_VERSION_NUM >= 170000
-#include "utils/wait_event.h"
-#define SBA_WAIT_EVENT_HTTP(cached) \
-	((cached) != 0 ? (cached) : ((cached) = WaitEventExtensionNew("SmartboxHttp")))
+#define SBA_WAIT_EVENT(cached, name) \
+	((cached) != 0 ? (cached) : ((cached) = WaitEventExtensionNew(name)))
 #else
-#include "utils/wait_event.h"
-#define SBA_WAIT_EVENT_HTTP(cached) ((void) (cached), PG_WAIT_EXTENSION)
+#define SBA_WAIT_EVENT(cached, name) ((void) (cached), PG_WAIT_EXTENSION)
+#endif
+
+/* What pg_stat_activity shows while HTTP requests are under way. */
+#define SBA_WAIT_EVENT_HTTP(cached) SBA_WAIT_EVENT(cached, "SmartboxHttp")
+
+/* From version 18 on, a portal is not told that it runs once. */
+#if PG_VERSION_NUM >= 180000
+#define SBA_PORTAL_RUN(portal, receiver, completion) \
+	PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion)
+#else
+#define SBA_PORTAL_RUN(portal, receiver, completion) \
+	PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion)
 #endif
 
 /* From version 16 on, make_range() takes a context for soft errors. */

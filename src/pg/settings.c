@@ -7,8 +7,10 @@
  */
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "pgtime.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "pg/settings.h"
 
@@ -17,6 +19,7 @@
 
 int			sba_circuit_breaker_failures = 5;
 int			sba_circuit_breaker_timeout_ms = 300 * 1000;
+char	   *sba_databases = NULL;
 int			sba_detections_retention_min = 30 * MINUTES_OF_DAY;
 char	   *sba_environment = NULL;
 char	   *sba_extra_selector = NULL;
@@ -141,6 +144,20 @@ check_time_zone(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *text = pstrdup(*newval == NULL ? "" : *newval);
+	List	   *names;
+	bool		is_list = SplitIdentifierString(text, ',', &names);
+
+	list_free(names);
+	pfree(text);
+	if (!is_list)
+		GUC_check_errdetail("It must be a list of names, with commas between them.");
+	return is_list;
+}
+
 /* A PromQL label name. */
 static bool
 check_service_label(char **newval, void **extra, GucSource source)
@@ -201,6 +218,11 @@ sba_define_settings(void)
 							NULL,
 							&sba_circuit_breaker_timeout_ms, 300 * 1000, 100, 24 * 3600 * 1000,
 							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.databases",
+							   "Databases in which background workers run the jobs of smartbox.jobs.",
+							   "A list of names; the library must be in shared_preload_libraries.",
+							   &sba_databases, "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.detections_retention",
 							"For how long detections are kept.",
 							"By apply_retention(), in whole days; 0 keeps them for ever.",

@@ -19,7 +19,8 @@ CREATE TEMP VIEW service_table AS
 SELECT r.oid, r.name
 FROM relation AS r
 WHERE r.relkind = 'r' AND r.name NOT IN
-    ('smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns');
+    ('smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns',
+     'smartbox.jobs', 'smartbox.job_history');
 
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'r' $$,
@@ -27,7 +28,7 @@ SELECT set_eq(
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.backfill_runs', 'smartbox.detections',
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
           'smartbox.calendar', 'smartbox.silences', 'smartbox.feedback', 'smartbox.signal_bars', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns',
-          'smartbox.past_incidents'],
+          'smartbox.jobs', 'smartbox.job_history', 'smartbox.past_incidents'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
@@ -84,7 +85,8 @@ SELECT set_eq(
     $$ SELECT c.oid::regclass::text
        FROM pg_extension AS x, unnest(x.extconfig, x.extcondition) AS c(oid, condition)
        WHERE x.extname = 'smartbox_anomaly' AND c.condition = 'WHERE NOT shipped' $$,
-    ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns'],
+    ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns',
+          'smartbox.jobs'],
     'the catalogs without their shipped rows');
 
 -- What \d+ and \df+ show.

@@ -72,6 +72,10 @@ INSERT INTO smartbox.slos (service, metric, acceptable, warning, objective, min_
     ('*', 'error_rate', 0.002, 0.005, 0.01, 30, 2, 0.999, true), ('booking', 'request_rate', 20, 10, 0.1, 0, 1, 0.9, true),
     ('mobile-api', 'error_rate', 0, 0, 0.01, 100, 1.5, 0.99, false);
 
+-- Jobs: one changed, one of the user's that ran and failed.
+UPDATE smartbox.jobs SET at_local = '03:30' WHERE job = 'train';
+INSERT INTO smartbox.jobs (job, command, every) VALUES ('report', 'CALL public.report()', '1 day');
+INSERT INTO smartbox.job_history VALUES ('report', '2024-01-15 00:00+00', '2024-01-15 00:01+00', 'failed', E'no such procedure\nHINT:  none', 1);
 -- What people recorded elsewhere, of a service that is not known too.
 INSERT INTO smartbox.past_incidents VALUES ('booking', '2024-01-15 10:00+00', NULL, E'tab\t"x"', 'sev 1', 'T-1'),
     ('nobody-knows', '2024-01-15 10:00+00', '2024-01-15 11:00+00', 'x', NULL, NULL);
