@@ -350,10 +350,10 @@ typedef struct Habit
 	int			n_weeks;
 	bool		agrees;			/* all weeks have the same sign */
 	double		least;			/* of the weeks' medians, by size */
-}			Habit;
+} Habit;
 
 static void
-see_habit(Habit * habit, double *values, size_t n)
+see_habit(Habit *habit, double *values, size_t n)
 {
 	double		median;
 
@@ -573,8 +573,7 @@ sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
 	if (learning == NULL || numbers == NULL || rows == NULL || order == NULL || slots == NULL ||
 		baselines->profiles == NULL || baselines->unsettled == NULL)
 		status = sba_fail(error, SBA_OUT_OF_MEMORY, "out of memory");
-
-	if (status == SBA_OK)
+	else
 	{
 		learning->metrics = metrics;
 		learning->history = history;
@@ -588,11 +587,11 @@ sba_baselines_learn(const SbaMetric *metrics, const SbaHistory *history,
 		learning->slot = slots;
 		learn_shapes(learning, baselines);
 		status = build_feature_table(learning, baselines, table, error);
-	}
-	if (status == SBA_OK)
-	{
-		learn_noises(learning, table, baselines);
-		standardize_table(learning, baselines, table);
+		if (status == SBA_OK)
+		{
+			learn_noises(learning, table, baselines);
+			standardize_table(learning, baselines, table);
+		}
 	}
 	free(slots);
 	free(order);

@@ -254,7 +254,7 @@ sba_drift_learn(const int64_t *time_s, const double *standings, size_t n_rows,
 	for (i = 0; i < n_metrics; i++)
 		if ((double) moments.n[i] >= MIN_SHARE_OF_ROWS * (double) n_rows && moments.variance[i] > 0)
 			compared[n++] = i;
-	if (n == 0 || moments.n_blocks < (size_t) (n + SPARE_BLOCKS))
+	if (n == 0 || moments.n_blocks < (size_t) n + SPARE_BLOCKS)
 		return;
 	reference->known = true;
 	for (i = 0; i < n; i++)

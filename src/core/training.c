@@ -237,6 +237,8 @@ train_all(SbaPeriodRows *period, uint8_t *role, uint32_t *others_before,
 		gather_rows(period, others_before, result);
 		status = train_period(period, result, error);
 	}
+	period->baselines = NULL;
+	period->table = NULL;
 	sba_feature_table_free(&table);
 	sba_baselines_free(&baselines);
 	return status;

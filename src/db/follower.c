@@ -39,7 +39,7 @@ typedef struct Follower
 	size_t		n_seen;
 	TimestampTz *seen_ts;
 	uint64	   *seen_hash;
-}			Follower;
+} Follower;
 
 static HTAB *followers = NULL;
 
@@ -90,7 +90,7 @@ hash_sample(const SbaSampleSeries *series, size_t row)
 
 /* Rows of the series that the follower has seen; -1 when it has seen others. */
 static int64
-rows_seen(const Follower * follower, const SbaSampleSeries *series, const uint64 *hash)
+rows_seen(const Follower *follower, const SbaSampleSeries *series, const uint64 *hash)
 {
 	size_t		seen = 0;
 	size_t		row;
@@ -107,7 +107,7 @@ rows_seen(const Follower * follower, const SbaSampleSeries *series, const uint64
 }
 
 static bool
-is_same_service(const Follower * follower, const SbaActiveModel *active, const int *catalog_index)
+is_same_service(const Follower *follower, const SbaActiveModel *active, const int *catalog_index)
 {
 	return follower->is_valid &&
 		follower->trained_at == active->trained_at &&
@@ -134,7 +134,7 @@ samples_per_day(const SbaSampleSeries *series)
 }
 
 static void
-begin_anew(Follower * follower, const SbaActiveModel *active, const int *catalog_index,
+begin_anew(Follower *follower, const SbaActiveModel *active, const int *catalog_index,
 		   const SbaSampleSeries *series)
 {
 	size_t		capacity = samples_per_day(series) + SPARE_SAMPLES;
@@ -153,7 +153,7 @@ begin_anew(Follower * follower, const SbaActiveModel *active, const int *catalog
 }
 
 static void
-see_rows(Follower * follower, const SbaSampleSeries *series, size_t first_row)
+see_rows(Follower *follower, const SbaSampleSeries *series, size_t first_row)
 {
 	SbaTracker *tracker = &follower->tracker;
 	size_t		row;
@@ -177,7 +177,7 @@ see_rows(Follower * follower, const SbaSampleSeries *series, size_t first_row)
 }
 
 static void
-remember_rows(Follower * follower, const SbaSampleSeries *series, const uint64 *hash)
+remember_rows(Follower *follower, const SbaSampleSeries *series, const uint64 *hash)
 {
 	Size		rows = series->n_rows + 1;
 

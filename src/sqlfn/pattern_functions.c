@@ -92,7 +92,7 @@ check_metrics_exist(const char *pattern, const SbaPatternMetrics *metrics)
 }
 
 static Datum
-column_of(const TriggerData * trigger, HeapTuple row, const char *name)
+column_of(const TriggerData *trigger, HeapTuple row, const char *name)
 {
 	bool		is_null;
 	Datum		value = SPI_getbinval(row, trigger->tg_relation->rd_att,
@@ -106,7 +106,7 @@ column_of(const TriggerData * trigger, HeapTuple row, const char *name)
 }
 
 static void
-check_text_column(const TriggerData * trigger, HeapTuple row, const char *column, const char *pattern,
+check_text_column(const TriggerData *trigger, HeapTuple row, const char *column, const char *pattern,
 				  SbaPatternMetrics *metrics)
 {
 	SbaPatternProblem problem;
@@ -116,7 +116,7 @@ check_text_column(const TriggerData * trigger, HeapTuple row, const char *column
 }
 
 static void
-check_texts_column(const TriggerData * trigger, HeapTuple row, const char *column, const char *pattern,
+check_texts_column(const TriggerData *trigger, HeapTuple row, const char *column, const char *pattern,
 				   SbaPatternMetrics *metrics)
 {
 	SbaPatternProblem problem;
