@@ -61,6 +61,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_info(bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.isolation_forest_trees(bytea) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.minutes_between(timestamptz, timestamptz) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.process_runs(integer, timestamptz) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.worker_state() TO PUBLIC;
 -- Asks itself for the privilege to read the view that it is for.
 GRANT EXECUTE ON FUNCTION smartbox.circuit_breaker_states() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.fallback_periods(text) TO PUBLIC;

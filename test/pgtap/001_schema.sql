@@ -35,7 +35,7 @@ SELECT set_eq(
     ARRAY['smartbox.active_incidents', 'smartbox.active_silences', 'smartbox.incident_timeline', 'smartbox.anomalies',
           'smartbox.metric_values', 'smartbox.model_status', 'smartbox.pattern_statistics',
           'smartbox.training_progress', 'smartbox.backfill_progress', 'smartbox.incident_groups',
-          'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status',
+          'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status', 'smartbox.status',
           'smartbox.sample_quality', 'smartbox.metric_quality', 'smartbox.anomaly_metrics',
           'smartbox.incident_facts', 'smartbox.open_incidents', 'smartbox.incident_days', 'smartbox.incident_statistics',
           'smartbox.service_weeks', 'smartbox.service_health', 'smartbox.noisy_patterns', 'smartbox.unknown_past_services'],

@@ -25,7 +25,7 @@ SELECT set_eq(
           'isolation_forest_contributions(bytea,double precision[])', 'isolation_forest_info(bytea)',
           'isolation_forest_trees(bytea)',
           'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)',
-          'smartbox.process_runs(integer,timestamp with time zone)',
+          'smartbox.process_runs(integer,timestamp with time zone)', 'smartbox.worker_state()',
           'smartbox.circuit_breaker_states()',
           'smartbox.fallback_periods(text)', 'smartbox.sample_interval()'],
     'PUBLIC may call pure functions, and one that looks at the caller''s privileges itself');
