@@ -156,6 +156,34 @@ start_prometheus() {
     return 1
 }
 
+# Does Alertmanager answer, or has it ended?
+alertmanager_decided() {
+    curl --silent --fail --max-time 2 --output /dev/null "$1/-/ready" || ! kill -0 "$2" 2>/dev/null
+}
+
+# start_alertmanager DIR: nobody is notified; writes DIR/alertmanager.url
+start_alertmanager() {
+    local folder=$1 port pid attempt
+    printf '%s\n' 'global: {resolve_timeout: 1s}' 'route: {receiver: nobody}' 'receivers: [{name: nobody}]' \
+        >"$folder/alertmanager.yml"
+    for attempt in 1 2 3; do
+        port=$(free_port)
+        setsid prometheus-alertmanager --config.file="$folder/alertmanager.yml" \
+            --storage.path="$folder/alertmanager" --cluster.listen-address= \
+            --web.listen-address="127.0.0.1:$port" --log.level=warn \
+            >"$folder/alertmanager.log" 2>&1 </dev/null &
+        pid=$!
+        echo "$pid" >"$folder/alertmanager.pid"
+        echo "http://127.0.0.1:$port" >"$folder/alertmanager.url"
+        poll_until 30 alertmanager_decided "http://127.0.0.1:$port" "$pid" &&
+            kill -0 "$pid" 2>/dev/null && return 0
+        echo "Alertmanager did not start on port $port (attempt $attempt):" >&2
+        cat "$folder/alertmanager.log" >&2
+        kill -KILL "$pid" 2>/dev/null
+    done
+    return 1
+}
+
 # stop_servers DIR: stop everything that was started below DIR, by its pid.
 stop_servers() {
     local folder=$1 pid_file pid

@@ -211,6 +211,7 @@ BEGIN
     DELETE FROM smartbox.signal_bars AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.feedback AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.silences AS t WHERE t.service = OLD.service;
+    DELETE FROM smartbox.deliveries AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.alerts AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.incident_events AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.incidents AS t WHERE t.service = OLD.service;
@@ -239,6 +240,7 @@ AS $$
 BEGIN
     DELETE FROM smartbox.signal_bars AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     DELETE FROM smartbox.feedback AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
+    DELETE FROM smartbox.deliveries AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     DELETE FROM smartbox.alerts AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     DELETE FROM smartbox.incident_events AS t WHERE t.service = OLD.service AND t.incident_id = OLD.incident_id;
     RETURN NULL;
@@ -246,7 +248,7 @@ END
 $$;
 
 COMMENT ON FUNCTION smartbox.delete_with_incident() IS
-    'trigger: the events, alerts and feedback of an incident go with it';
+    'trigger: the events, alerts, deliveries and feedback of an incident go with it';
 
 CREATE TRIGGER delete_with_incident AFTER DELETE ON smartbox.incidents
     FOR EACH ROW EXECUTE FUNCTION smartbox.delete_with_incident();

@@ -119,8 +119,11 @@ BEGIN
     COMMIT;
     PERFORM smartbox.judge_samples();
     COMMIT;
+    IF smartbox.delivery_obstacle() IS NULL THEN
+        CALL @extschema@.deliver_alerts();
+    END IF;
 END
 $$;
 
 COMMENT ON PROCEDURE run_cycle() IS
-    'one cycle: collects, commits, detects, commits; for pg_cron, once per sample interval';
+    'one cycle: collects, commits, detects, commits, and delivers if arm_delivery() was called; for pg_cron, once per sample interval';

@@ -35,6 +35,7 @@ typedef struct Transfer
 {
 	SbaHttpRequest *request;
 	CURL	   *easy;			/* NULL when not started, or done with */
+	struct curl_slist *headers; /* of this one alone; NULL: the usual ones */
 	enum
 	{
 		TRANSFER_WAITING = 0,	/* to be sent at not_before_ms */
@@ -126,6 +127,25 @@ on_write(char *data, size_t size, size_t n, void *context)
 
 /* ---------- one transfer ---------- */
 
+/* The headers of every request, and those that the caller adds. */
+static void
+set_headers(Transfer *transfer)
+{
+	const char *const *line = transfer->request->headers;
+
+	if (line == NULL)
+	{
+		SBA_SET_OPTION(transfer->easy, CURLOPT_HTTPHEADER, sba_http_pool_headers());
+		return;
+	}
+	transfer->headers = sba_http_pool_headers_with(line);
+	if (transfer->headers == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not create an HTTP request")));
+	SBA_SET_OPTION(transfer->easy, CURLOPT_HTTPHEADER, transfer->headers);
+}
+
 /* Set up the handle of a transfer. */
 static void
 prepare_transfer(const Batch *batch, Transfer *transfer)
@@ -141,12 +161,12 @@ prepare_transfer(const Batch *batch, Transfer *transfer)
 
 	SBA_SET_OPTION(easy, CURLOPT_PRIVATE, transfer);
 	SBA_SET_OPTION(easy, CURLOPT_URL, request->url);
-	if (request->form != NULL)
+	if (request->body != NULL)
 	{
-		SBA_SET_OPTION(easy, CURLOPT_POSTFIELDS, request->form);
-		SBA_SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(request->form));
+		SBA_SET_OPTION(easy, CURLOPT_POSTFIELDS, request->body);
+		SBA_SET_OPTION(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(request->body));
 	}
-	SBA_SET_OPTION(easy, CURLOPT_HTTPHEADER, sba_http_pool_headers());
+	set_headers(transfer);
 	SBA_SET_OPTION(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	SBA_SET_OPTION(easy, CURLOPT_USERAGENT, "smartbox_anomaly");
 	SBA_SET_OPTION(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
@@ -158,7 +178,7 @@ prepare_transfer(const Batch *batch, Transfer *transfer)
 	/* a cancel does not wait for the thread that resolves the name */
 	SBA_SET_OPTION(easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
-	SBA_SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) sba_vm_connect_timeout_ms);
+	SBA_SET_OPTION(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) batch->access.endpoint->connect_timeout_ms);
 
 	SBA_SET_OPTION(easy, CURLOPT_ERRORBUFFER, transfer->curl_message);
 	SBA_SET_OPTION(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -179,22 +199,25 @@ release_transfer(Transfer *transfer)
 		sba_http_pool_remove(transfer->easy);
 	sba_block_signals(&saved);
 	curl_easy_cleanup(transfer->easy);
+	curl_slist_free_all(transfer->headers);
 	sba_restore_signals(&saved);
 	transfer->easy = NULL;
+	transfer->headers = NULL;
 }
 
 static void
 start_transfer(Batch *batch, Transfer *transfer)
 {
+	const SbaHttpEndpoint *endpoint = batch->access.endpoint;
 	SbaHttpRequest *request = transfer->request;
 	double		now = sba_now_ms();
 
 	if (transfer->easy == NULL)
 		prepare_transfer(batch, transfer);
 	if (request->attempts == 0)
-		transfer->deadline_ms = now + Max(sba_vm_timeout_ms, sba_vm_total_timeout_ms);
+		transfer->deadline_ms = now + Max(endpoint->timeout_ms, endpoint->total_timeout_ms);
 	SBA_SET_OPTION(transfer->easy, CURLOPT_TIMEOUT_MS,
-				   (long) Max(Min(sba_vm_timeout_ms, transfer->deadline_ms - now), 1));
+				   (long) Max(Min(endpoint->timeout_ms, transfer->deadline_ms - now), 1));
 	request->status = 0;
 	request->body_bytes = 0;
 	request->attempts++;
@@ -215,8 +238,11 @@ static void
 note_outcome(Transfer *transfer, CURLcode code)
 {
 	SbaHttpRequest *request = transfer->request;
+	curl_off_t	retry_after_s = 0;
 
 	curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &request->status);
+	curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+	request->retry_after_s = retry_after_s;
 	request->message[0] = '\0';
 	if (transfer->stopped)
 		request->outcome = SBA_HTTP_STOPPED;
@@ -273,23 +299,24 @@ static double
 time_of_retry(const Batch *batch, Transfer *transfer, CURLcode code)
 {
 	SbaHttpRequest *request = transfer->request;
-	double		shortest_ms = Min(SHORTEST_ATTEMPT_MS, sba_vm_timeout_ms / 2.0);
+	const SbaHttpEndpoint *endpoint = batch->access.endpoint;
+	double		shortest_ms = Min(SHORTEST_ATTEMPT_MS, endpoint->timeout_ms / 2.0);
 	double		pause_ms = FIRST_BACKOFF_MS * pow(2, request->attempts - 1);
-	curl_off_t	retry_after_s = 0;
+	double		asked_ms = 0;
 	double		at_ms;
 
-	if (!worth_retrying(request, code) || request->attempts > sba_vm_max_retries ||
+	if (!worth_retrying(request, code) || request->attempts > endpoint->max_retries ||
 		batch->permit.verdict == SBA_BREAKER_PROBE)
 		return 0;
 	/* the jitter keeps many clients of a server that recovers apart */
 	pause_ms = Min(pause_ms, LONGEST_BACKOFF_MS) *
 		(0.5 + pg_prng_double(&pg_global_prng_state));
 	if (request->outcome == SBA_HTTP_DONE)
-		curl_easy_getinfo(transfer->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
-	at_ms = sba_now_ms() + Max(pause_ms, retry_after_s * 1000.0);
+		asked_ms = request->retry_after_s * 1000.0;
+	at_ms = sba_now_ms() + Max(pause_ms, asked_ms);
 	if (at_ms + shortest_ms <= transfer->deadline_ms)
 		return at_ms;
-	request->retry_after_s = retry_after_s;
+	request->out_of_time = asked_ms > 0;
 	return 0;
 }
 
@@ -526,9 +553,12 @@ may_begin(Batch *batch, const SbaHttpEndpoint *endpoint, SbaProblem *problem)
 {
 	if (!sba_http_access_open(&batch->access, endpoint, problem))
 		return false;
+	batch->permit.verdict = SBA_BREAKER_GO;
+	if (!endpoint->has_breaker)
+		return true;
 	batch->policy.failures = sba_circuit_breaker_failures;
 	batch->policy.open_us = (int64) sba_circuit_breaker_timeout_ms * 1000;
-	batch->policy.lease_us = ((int64) sba_vm_timeout_ms + LEASE_MARGIN_MS) * 1000;
+	batch->policy.lease_us = ((int64) endpoint->timeout_ms + LEASE_MARGIN_MS) * 1000;
 	batch->permit = sba_breaker_admit(endpoint->address, &batch->policy);
 	batch->admitted = batch->permit.verdict != SBA_BREAKER_REFUSED;
 	if (!batch->admitted)
@@ -558,6 +588,7 @@ make_batch(SbaHttpRequest *requests, int n_requests, void (*before_retry) (void 
 		requests[i].body_bytes = 0;
 		requests[i].attempts = 0;
 		requests[i].retry_after_s = 0;
+		requests[i].out_of_time = false;
 	}
 	cleanup->func = release_batch;
 	cleanup->arg = batch;

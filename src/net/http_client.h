@@ -16,7 +16,8 @@ typedef struct SbaHttpRequest
 {
 	/* what to ask */
 	const char *url;
-	const char *form;			/* body of a POST; NULL means GET */
+	const char *body;			/* of a POST; NULL means GET */
+	const char *const *headers; /* further lines, ended by NULL; or NULL */
 
 	/*
 	 * Called for each piece of the decoded body of an answer; status is known
@@ -42,8 +43,8 @@ typedef struct SbaHttpRequest
 	const SbaProblem *problem;	/* palloc'ed in the context of the call */
 	size_t		body_bytes;		/* decoded bytes handed to on_body */
 	int			attempts;
-	double		retry_after_s;	/* the server asks to wait longer than there
-								 * is time; else 0 */
+	double		retry_after_s;	/* for how long the last answer asks to wait */
+	bool		out_of_time;	/* which is longer than there is time */
 } SbaHttpRequest;
 
 /*
@@ -53,14 +54,14 @@ typedef struct SbaHttpRequest
  * before a request is sent again so that the caller can forget what it had
  * read; may be NULL.
  *
- * Timeouts, retries and size limits come from the settings; vm_timeout is for
- * each attempt, vm_total_timeout for all attempts of a request.  Sent again,
+ * Timeouts and retries are the endpoint's, size limits come from the settings.
+ * Sent again,
  * after a growing pause or the one that the server asks for, is what met status
  * 500, 502, 503 or 504, a timeout, or a connection that was refused or broke.
  * While not one request was answered, those that were not sent yet fail with
  * the first that gets no answer.
  *
- * The call counts once with the endpoint's circuit breaker: as answered when
+ * If the endpoint has a circuit breaker, the call counts once with it: as answered when
  * any request was, as failed when the server did not answer or answered with
  * nothing but 5xx.  While the breaker is open every request is refused; when it
  * lets a probe out, the first request is sent alone and once.

@@ -18,13 +18,20 @@ is_set(const char *text)
 }
 
 static bool
-refuse(SbaProblem *problem, const char *message, const char *hint)
+refuse(SbaProblem *problem, char *message, char *hint)
 {
 	problem->sqlstate = ERRCODE_CONFIG_FILE_ERROR;
-	problem->message = pstrdup(message);
+	problem->message = message;
 	problem->detail = NULL;
-	problem->hint = pstrdup(hint);
+	problem->hint = hint;
 	return false;
+}
+
+/* The name of one of an endpoint's settings. */
+static const char *
+setting(const SbaHttpEndpoint *endpoint, const char *name)
+{
+	return psprintf("%s%s", endpoint->settings, name);
 }
 
 /* Whether the settings contradict each other, or a key lies open. */
@@ -32,19 +39,24 @@ static bool
 check_endpoint(const SbaHttpEndpoint *endpoint, SbaProblem *problem)
 {
 	if (is_set(endpoint->bearer_token_file) && is_set(endpoint->user))
-		return refuse(problem, "both a bearer token and a user are configured for the metric source",
-					  "Set either smartbox_anomaly.vm_bearer_token_file, or smartbox_anomaly.vm_user and smartbox_anomaly.vm_password_file.");
+		return refuse(problem,
+					  psprintf("both a bearer token and a user are configured for %s", endpoint->what),
+					  psprintf("Set either %sbearer_token_file, or %suser and %spassword_file.",
+							   endpoint->settings, endpoint->settings, endpoint->settings));
 	if (is_set(endpoint->user) != is_set(endpoint->password_file))
-		return refuse(problem, "a user for the metric source takes a password file, and a password file a user",
-					  "Set smartbox_anomaly.vm_user and smartbox_anomaly.vm_password_file, or neither.");
+		return refuse(problem,
+					  psprintf("a user for %s takes a password file, and a password file a user", endpoint->what),
+					  psprintf("Set %suser and %spassword_file, or neither.",
+							   endpoint->settings, endpoint->settings));
 	if (is_set(endpoint->key_file) && !is_set(endpoint->certificate_file))
-		return refuse(problem, "a key is configured for the metric source, but no certificate",
-					  "Set smartbox_anomaly.vm_certificate_file, too.");
+		return refuse(problem,
+					  psprintf("a key is configured for %s, but no certificate", endpoint->what),
+					  psprintf("Set %scertificate_file, too.", endpoint->settings));
 	if (is_set(endpoint->key_file))
-		return sba_check_secret_file(endpoint->key_file, "smartbox_anomaly.vm_key_file", problem);
+		return sba_check_secret_file(endpoint->key_file, setting(endpoint, "key_file"), problem);
 	if (is_set(endpoint->certificate_file))
 		return sba_check_secret_file(endpoint->certificate_file,
-									 "smartbox_anomaly.vm_certificate_file", problem);
+									 setting(endpoint, "certificate_file"), problem);
 	return true;
 }
 
@@ -60,13 +72,13 @@ sba_http_access_open(SbaHttpAccess *access, const SbaHttpEndpoint *endpoint,
 	if (is_set(endpoint->bearer_token_file))
 	{
 		access->bearer_token = sba_read_secret(endpoint->bearer_token_file,
-											   "smartbox_anomaly.vm_bearer_token_file", problem);
+											   setting(endpoint, "bearer_token_file"), problem);
 		return access->bearer_token != NULL;
 	}
 	if (is_set(endpoint->password_file))
 	{
 		access->password = sba_read_secret(endpoint->password_file,
-										   "smartbox_anomaly.vm_password_file", problem);
+										   setting(endpoint, "password_file"), problem);
 		return access->password != NULL;
 	}
 	return true;

@@ -9,9 +9,14 @@
 
 #include "pg/problem.h"
 
-/* Names of files and the like; "" or NULL where there is none. */
+/*
+ * Where it is, names of files and the like ("" or NULL where there is none),
+ * and how patient to be.
+ */
 typedef struct SbaHttpEndpoint
 {
+	const char *what;			/* for messages: "the metric source" */
+	const char *settings;		/* what the names of its settings begin with */
 	const char *address;		/* without credentials; the circuit breaker's
 								 * key */
 	const char *host;			/* of it, for messages */
@@ -22,6 +27,12 @@ typedef struct SbaHttpEndpoint
 	const char *user;
 	const char *password_file;
 	const char *proxy;
+	int			connect_timeout_ms;
+	int			timeout_ms;		/* of each attempt */
+	int			total_timeout_ms;	/* of all; the first has its own in any
+									 * case */
+	int			max_retries;
+	bool		has_breaker;	/* it is left alone when it does not answer */
 } SbaHttpEndpoint;
 
 /* An endpoint whose secrets have been read. */

@@ -29,6 +29,9 @@
 
 #define MAX_EVENTS			16
 
+/* For a large POST curl would first ask whether it is welcome. */
+#define NO_EXPECT			"Expect:"
+
 /* What the session keeps; multi is NULL until the first use. */
 static struct
 {
@@ -157,8 +160,7 @@ sba_http_pool_open(void)
 	if (libcurl_ready)
 	{
 		pool.multi = curl_multi_init();
-		/* for a large POST curl would first ask whether it is welcome */
-		pool.headers = curl_slist_append(NULL, "Expect:");
+		pool.headers = curl_slist_append(NULL, NO_EXPECT);
 	}
 	ok = pool.multi != NULL && pool.headers != NULL &&
 		curl_multi_setopt(pool.multi, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK &&
@@ -177,6 +179,22 @@ struct curl_slist *
 sba_http_pool_headers(void)
 {
 	return pool.headers;
+}
+
+struct curl_slist *
+sba_http_pool_headers_with(const char *const *lines)
+{
+	struct curl_slist *headers = curl_slist_append(NULL, NO_EXPECT);
+
+	for (; headers != NULL && *lines != NULL; lines++)
+	{
+		struct curl_slist *longer = curl_slist_append(headers, *lines);
+
+		if (longer == NULL)
+			curl_slist_free_all(headers);
+		headers = longer;
+	}
+	return headers;
 }
 
 /* Whether a multi call went well; otherwise the pool is not used again. */

@@ -29,6 +29,12 @@ extern void sba_http_pool_open(void);
 /* Headers for every request. */
 extern struct curl_slist *sba_http_pool_headers(void);
 
+/*
+ * The same with further lines, for curl_slist_free_all(); NULL when there is
+ * no memory.
+ */
+extern struct curl_slist *sba_http_pool_headers_with(const char *const *lines);
+
 /* Begin with a request. */
 extern void sba_http_pool_add(CURL *easy);
 

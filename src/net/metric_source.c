@@ -345,7 +345,7 @@ make_batch(const Fetch *fetch, List *parts)
 		request->n_slots = part->n_slots;
 		request->seen = palloc0(part->n_services * sizeof(bool));
 		batch->http[i].url = fetch->url;
-		batch->http[i].form = make_form(request, part->only_these);
+		batch->http[i].body = make_form(request, part->only_these);
 	}
 	return batch;
 }

@@ -16,11 +16,9 @@
 #include "utils/memutils.h"
 
 #include "core/validation.h"
+#include "net/readable_line.h"
 #include "net/source_answer.h"
 #include "pg/settings.h"
-
-/* The longest line of a server's text in a message. */
-#define ERROR_LINE_BYTES	400
 
 /* ---------- inside libcurl: no errors, no palloc ---------- */
 
@@ -290,49 +288,6 @@ fail_refusal(SbaMetricQuery *query, const SbaProblem *problem)
 			   problem->detail == NULL ? NULL : pstrdup(problem->detail), problem->hint);
 }
 
-/*
- * A text of the source as it may be shown: the first line that says
- * something, without HTML tags and control characters, not too long.
- */
-static char *
-readable_line(const char *text, size_t length)
-{
-	StringInfoData line;
-	bool		in_tag = false;
-	bool		in_hidden = false;
-	bool		utf8 = GetDatabaseEncoding() == PG_UTF8;
-	size_t		i;
-
-	initStringInfo(&line);
-	for (i = 0; i < length && line.len < ERROR_LINE_BYTES; i++)
-	{
-		unsigned char c = text[i];
-		bool		separates = c == '\n' || c == '\r';
-
-		if (c == '<')
-		{
-			const char *tag = text + i + 1;
-
-			in_tag = true;
-			in_hidden = length - i > 6 &&
-				(pg_strncasecmp(tag, "style", 5) == 0 ||
-				 pg_strncasecmp(tag, "script", 5) == 0);
-			separates = true;
-		}
-		if (separates && line.len > 0)
-			break;
-		if (c == '>' && in_tag)
-			in_tag = false;
-		else if (!in_tag && !in_hidden && c >= 0x20 && c != 0x7F && (c != ' ' || line.len > 0))
-			appendStringInfoChar(&line, (utf8 || c < 0x80) ? c : '?');
-	}
-	while (line.len > 0 && line.data[line.len - 1] == ' ')
-		line.data[--line.len] = '\0';
-	if (utf8 && !pg_verify_mbstr(PG_UTF8, line.data, line.len, true))
-		line.data[pg_encoding_verifymbstr(PG_UTF8, line.data, line.len)] = '\0';
-	return line.data;
-}
-
 /* Note an answer with an HTTP status that is no success, or an API error. */
 static void
 fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
@@ -344,13 +299,13 @@ fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
 	char	   *detail = NULL;
 	const char *hint = NULL;
 
-	line = said != NULL ? readable_line(said, strlen(said)) :
-		readable_line(request->error_text, request->error_length);
+	line = said != NULL ? sba_readable_line(said, strlen(said)) :
+		sba_readable_line(request->error_text, request->error_length);
 	if (line[0] != '\0')
 		detail = psprintf("The server said: %s", line);
 	else if (http->attempts > 1)
 		detail = psprintf("Tried %d times.", http->attempts);
-	if (http->retry_after_s > 0)
+	if (http->out_of_time)
 		hint = psprintf("The server asks to wait for %.0f s, which is longer than smartbox_anomaly.vm_total_timeout allows.",
 						http->retry_after_s);
 	else if (http->status >= 300 && http->status < 400)
@@ -371,7 +326,7 @@ fail_refused(SbaSourceRequest *request, const char *subject, const char *host)
 static char *
 sentence(const char *words)
 {
-	char	   *text = readable_line(words, strlen(words));
+	char	   *text = sba_readable_line(words, strlen(words));
 	size_t		length = strlen(text);
 
 	while (length > 0 && text[length - 1] == '.')

@@ -26,12 +26,14 @@ sba_require_endpoint(void)
 SbaHttpEndpoint *
 sba_source_endpoint(void)
 {
-	SbaHttpEndpoint *endpoint = palloc(sizeof(SbaHttpEndpoint));
+	SbaHttpEndpoint *endpoint = palloc0(sizeof(SbaHttpEndpoint));
 	int			length = strlen(sba_vm_endpoint);
 	const char *host;
 
 	while (length > 0 && sba_vm_endpoint[length - 1] == '/')
 		length--;
+	endpoint->what = "the metric source";
+	endpoint->settings = "smartbox_anomaly.vm_";
 	endpoint->address = pnstrdup(sba_vm_endpoint, length);
 	host = strstr(endpoint->address, "://") + 3;
 	endpoint->host = pnstrdup(host, strcspn(host, "/"));
@@ -42,6 +44,11 @@ sba_source_endpoint(void)
 	endpoint->user = sba_vm_user;
 	endpoint->password_file = sba_vm_password_file;
 	endpoint->proxy = sba_vm_proxy;
+	endpoint->connect_timeout_ms = sba_vm_connect_timeout_ms;
+	endpoint->timeout_ms = sba_vm_timeout_ms;
+	endpoint->total_timeout_ms = sba_vm_total_timeout_ms;
+	endpoint->max_retries = sba_vm_max_retries;
+	endpoint->has_breaker = true;
 	return endpoint;
 }
 

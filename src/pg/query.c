@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "pg/query.h"
 
@@ -68,6 +69,16 @@ sba_result_bool(uint64 row, int column)
 	Datum		value = sba_result_datum(row, column, &is_null);
 
 	return !is_null && DatumGetBool(value);
+}
+
+int
+sba_pin_search_path(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
 }
 
 void

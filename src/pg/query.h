@@ -32,6 +32,12 @@ extern double sba_result_float8(uint64 row, int column, double when_null);
 extern int	sba_result_int4(uint64 row, int column, int when_null);
 extern bool sba_result_bool(uint64 row, int column);
 
+/*
+ * A procedure that commits cannot have a search_path of its own, so it is
+ * pinned around each of its parts.  Returns what AtEOXact_GUC(true, ...) ends.
+ */
+extern int	sba_pin_search_path(void);
+
 /* Raise what a function of core/ reported. */
 extern void sba_report_error(const SbaError *error, const char *what) pg_attribute_noreturn();
 

@@ -20,6 +20,8 @@
 int			sba_circuit_breaker_failures = 5;
 int			sba_circuit_breaker_timeout_ms = 300 * 1000;
 char	   *sba_databases = NULL;
+bool		sba_delivery_enabled = true;
+int			sba_delivery_timeout_ms = 10000;
 int			sba_detections_retention_min = 30 * MINUTES_OF_DAY;
 char	   *sba_environment = NULL;
 char	   *sba_extra_selector = NULL;
@@ -223,6 +225,16 @@ sba_define_settings(void)
 							   "A list of names; the library must be in shared_preload_libraries.",
 							   &sba_databases, "",
 							   PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
+	DefineCustomBoolVariable("smartbox_anomaly.deliver_alerts",
+							 "Whether databases that are armed send alerts.",
+							 "To be switched off where a copy of the whole server is started: the copy is armed as the original is.",
+							 &sba_delivery_enabled, true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("smartbox_anomaly.delivery_timeout",
+							"Longest time to wait for the answer of a receiver of alerts.",
+							NULL,
+							&sba_delivery_timeout_ms, 10000, 1, 60000,
+							PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("smartbox_anomaly.detections_retention",
 							"For how long detections are kept.",
 							"By apply_retention(), in whole days; 0 keeps them for ever.",

@@ -8,6 +8,8 @@
 extern int	sba_circuit_breaker_failures;
 extern int	sba_circuit_breaker_timeout_ms;
 extern char *sba_databases;		/* a list of names */
+extern bool sba_delivery_enabled;	/* false: nothing is sent to receivers */
+extern int	sba_delivery_timeout_ms;
 extern int	sba_detections_retention_min;	/* 0, as of all of these: for ever */
 extern char *sba_environment;	/* value regex of deployment_environment_name */
 extern char *sba_extra_selector;	/* further PromQL label matchers, or "" */

@@ -93,20 +93,6 @@ sba_collect_metrics(PG_FUNCTION_ARGS)
 }
 
 /*
- * A procedure that commits cannot have a search_path of its own, so it is
- * pinned around each of its parts.  Returns what ends it.
- */
-static int
-pin_search_path(void)
-{
-	int			level = NewGUCNestLevel();
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
-/*
  * Fetch what a cycle needs.  Whatever goes wrong is a warning, except for a
  * cancel or shutdown; nothing is stored then.
  */
@@ -167,7 +153,7 @@ sba_collect_for_cycle(PG_FUNCTION_ARGS)
 	if (!sba_has_source())
 		PG_RETURN_VOID();
 	SPI_connect_ext(call->atomic ? 0 : SPI_OPT_NONATOMIC);
-	level = pin_search_path();
+	level = sba_pin_search_path();
 	metrics = sba_load_metrics();
 	services = sba_load_services(NULL, &n_services);
 	AtEOXact_GUC(true, level);
@@ -177,7 +163,7 @@ sba_collect_for_cycle(PG_FUNCTION_ARGS)
 	queries = sba_make_metric_queries(metrics);
 	grid = fetch_or_warn(metrics, queries, services, n_services);
 
-	level = pin_search_path();
+	level = sba_pin_search_path();
 	if (grid != NULL)
 		sba_store_current(metrics, queries, grid, services, n_services);
 	AtEOXact_GUC(true, level);

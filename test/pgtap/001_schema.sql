@@ -20,7 +20,7 @@ SELECT r.oid, r.name
 FROM relation AS r
 WHERE r.relkind = 'r' AND r.name NOT IN
     ('smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns',
-     'smartbox.jobs', 'smartbox.job_history');
+     'smartbox.jobs', 'smartbox.job_history', 'smartbox.receivers', 'smartbox.delivery_arming');
 
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'r' $$,
@@ -28,7 +28,8 @@ SELECT set_eq(
           'smartbox.samples', 'smartbox.models', 'smartbox.training_runs', 'smartbox.backfill_runs', 'smartbox.detections',
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
           'smartbox.calendar', 'smartbox.silences', 'smartbox.feedback', 'smartbox.signal_bars', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns',
-          'smartbox.jobs', 'smartbox.job_history', 'smartbox.past_incidents'],
+          'smartbox.jobs', 'smartbox.job_history', 'smartbox.past_incidents',
+          'smartbox.receivers', 'smartbox.deliveries', 'smartbox.delivery_arming'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
@@ -38,7 +39,8 @@ SELECT set_eq(
           'smartbox.circuit_breakers', 'smartbox.circuit_breaker_events', 'smartbox.slo_status', 'smartbox.status',
           'smartbox.sample_quality', 'smartbox.metric_quality', 'smartbox.anomaly_metrics',
           'smartbox.incident_facts', 'smartbox.open_incidents', 'smartbox.incident_days', 'smartbox.incident_statistics',
-          'smartbox.service_weeks', 'smartbox.service_health', 'smartbox.noisy_patterns', 'smartbox.unknown_past_services'],
+          'smartbox.service_weeks', 'smartbox.service_health', 'smartbox.noisy_patterns', 'smartbox.unknown_past_services',
+          'smartbox.delivery_status'],
     'the views');
 SELECT is_empty(
     $$ SELECT r.name FROM relation AS r JOIN pg_class AS c ON c.oid = r.oid
@@ -86,7 +88,7 @@ SELECT set_eq(
        FROM pg_extension AS x, unnest(x.extconfig, x.extcondition) AS c(oid, condition)
        WHERE x.extname = 'smartbox_anomaly' AND c.condition = 'WHERE NOT shipped' $$,
     ARRAY['smartbox.service_categories', 'smartbox.metrics', 'smartbox.time_periods', 'smartbox.rules', 'smartbox.patterns',
-          'smartbox.jobs'],
+          'smartbox.jobs', 'smartbox.receivers'],
     'the catalogs without their shipped rows');
 
 -- What \d+ and \df+ show.
@@ -176,6 +178,7 @@ INSERT INTO smartbox.backfill_runs (service, run_id, started_at, updated_at, spa
 INSERT INTO smartbox.calendar (service, kind, starts_at) VALUES ('booking', 'busy', '2024-01-15');
 INSERT INTO smartbox.dependencies (service, depends_on) VALUES ('booking', 'search');
 INSERT INTO smartbox.slos (service, metric, acceptable, warning, objective) VALUES ('booking', 'error_rate', 0.002, 0.005, 0.01);
+UPDATE smartbox.receivers SET enabled = true, min_severity = 'none';
 INSERT INTO smartbox.detections (service, ts, is_anomaly) SELECT 'booking', now() + n * interval '1 min', true FROM generate_series(0, 1) AS n;
 CREATE FUNCTION pg_temp.rows_of(of_service text) RETURNS TABLE (name text, rows bigint) LANGUAGE plpgsql AS $$
 BEGIN

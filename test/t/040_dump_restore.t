@@ -84,6 +84,12 @@ INSERT INTO smartbox.past_incidents VALUES ('booking', '2024-01-15 10:00+00', NU
 INSERT INTO smartbox.dependencies VALUES ('booking', 'payment'), ('payment', 'booking'), ('payment', 'bank');
 INSERT INTO smartbox.dependencies VALUES ('mobile-api', 'booking', E'it''s "n\u00e9cessaire"');
 
+-- Receivers: a shipped one that was changed, one of the user's; delivery is armed, one message was sent.
+UPDATE smartbox.receivers SET enabled = true;
+INSERT INTO smartbox.receivers (receiver, kind, url, min_severity, services, max_per_minute, bearer_token_file)
+VALUES ('team', 'webhook', 'https://127.0.0.1:1/hook', 'low', '{booking,mobile-api}', NULL, '/etc/smartbox/token');
+SELECT arm_delivery();
+
 -- Incidents: x is resolved, reopened and CLOSED as stale, then SUSPECTED again; y OPEN and escalated; z CLOSED without ever being
 -- confirmed; w RECOVERING.
 INSERT INTO smartbox.detections (service, ts, is_anomaly, no_data, payload)
@@ -97,6 +103,9 @@ FROM (VALUES (0, '{x}'::text[]), (5, '{x,z}'), (10, '{x}'), (15, '{}'), (20, '{}
     smartbox.services
 ORDER BY service, minute;
 SELECT smartbox.assign_root_causes();
+SELECT smartbox.record_delivery(service, incident_id, alert_number, 'team', leased_until, 'sent', NULL, NULL, now())
+FROM smartbox.claim_deliveries('team', now(), 1);
+SELECT service FROM smartbox.claim_deliveries('team', now(), 1);
 
 -- People: one incident acknowledged, one closed, silences, verdicts and a note.
 SELECT acknowledge_incident(incident_id, E'it''s "me" \\ \u00e9') FROM smartbox.incidents WHERE status = 'OPEN' AND service <> 'payment';
@@ -116,6 +125,9 @@ is($node->safe_psql('shop', q{
 	'there are incidents in every state');
 cmp_ok($node->safe_psql('shop', 'SELECT count(*) FROM smartbox.alerts'), '>', 20, 'and alerts');
 cmp_ok($node->safe_psql('shop', 'SELECT count(*) FROM smartbox.incidents WHERE root_service IS NOT NULL'), '>', 2, 'and suspected root causes');
+
+is($node->safe_psql('shop', q{SELECT string_agg(DISTINCT status, ' ' ORDER BY status) FROM smartbox.deliveries}), 'pending sending sent',
+	'and deliveries that wait');
 
 # ---------------------------------------------------------------------------
 # Looking at a database
@@ -161,7 +173,7 @@ sub calls_of
 		"SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = 'smartbox' AND funcname ~ '$function'");
 }
 
-my $state_machine = '^(process_|hold_|announce_|openings_|record_|raise_|create_|continue_|end_|miss_|find_|guard_|read_|complete_|guess_|own_)';
+my $state_machine = '^(process_|hold_|announce_|openings_|record_|raise_|create_|continue_|end_|miss_|find_|guard_|queue_|read_|complete_|guess_|own_)';
 cmp_ok(calls_of('shop', $state_machine), '>', 100, 'triggers that fire are counted');
 
 my $text = text_of('shop');
@@ -205,6 +217,18 @@ foreach my $name (sort keys %way)
 	$node->wait_for($copy, q{SELECT sum(calls) > 0 FROM pg_stat_user_functions WHERE funcname = 'check_week_covered'}, 't', 30);
 	is(calls_of($copy, $state_machine), '0', "$name: no trigger has moved anything");
 }
+
+# ---------------------------------------------------------------------------
+# A copy is silent
+# ---------------------------------------------------------------------------
+
+is($node->safe_psql('shop', 'SELECT smartbox.delivery_obstacle()'), '', 'the original sends alerts');
+like($node->safe_psql('copy_parallel', 'SELECT DISTINCT why_nothing_is_sent FROM smartbox.delivery_status'),
+	qr/^delivery was armed in another database, of which this one is a copy/, 'a copy does not, and says why');
+$node->safe_psql('copy_parallel', 'CALL deliver_alerts()');
+is_text(rows_of('copy_parallel'), $rows, 'and has not tried');
+$node->safe_psql('postgres', 'CREATE DATABASE copy_template TEMPLATE shop');
+like($node->safe_psql('copy_template', 'SELECT smartbox.delivery_obstacle()'), qr/of which this one is a copy/, 'neither does a copy that the server has made');
 
 # ---------------------------------------------------------------------------
 # A copy goes on where the original was

@@ -102,7 +102,7 @@ sub hold
 }
 
 # The requests that were treated under a name, in order: method, path,
-# headers (names in lower case), parameters.
+# headers (names in lower case), parameters, and the body if it was JSON.
 sub requests
 {
 	my ($self, $name) = @_;
@@ -261,6 +261,10 @@ sub read_request
 	if (my $length = $request{headers}{'content-length'})
 	{
 		$client->read($form, $length) == $length or return;
+	}
+	if (($request{headers}{'content-type'} || '') =~ /json/)
+	{
+		($request{body}, $form) = ($form, '');
 	}
 	foreach my $pair (split /&/, $form)
 	{
