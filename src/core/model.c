@@ -604,3 +604,16 @@ sba_model_confidence(const SbaModel *model, bool is_multivariate)
 
 	return fmin((model->n_rows - model->n_borrowed / 2.0) / needed, 1);
 }
+
+int
+sba_leading_signal(const SbaVerdict *verdict, int n_metrics)
+{
+	int			leading = -1;
+	int			m;
+
+	for (m = 0; m < n_metrics; m++)
+		if (verdict->metric[m].is_signal &&
+			(leading < 0 || verdict->metric[m].contribution > verdict->metric[leading].contribution))
+			leading = m;
+	return leading;
+}

@@ -129,6 +129,12 @@ extern void sba_model_explain(const SbaModel *model, const SbaFeatures *features
 							  SbaVerdict *verdict);
 
 /*
+ * The signal that contributes most to an explained verdict, which names the
+ * anomaly; -1 when there is none.
+ */
+extern int	sba_leading_signal(const SbaVerdict *verdict, int n_metrics);
+
+/*
  * Evidence of one metric's deviation, from its forest's score and from how
  * far out it is; *forest_score is set to 0 when the metric has no forest.
  */

@@ -205,7 +205,7 @@ fit_metric(const SbaPeriodRows *period, int m, uint64_t seed, bool has_forests,
 	size_t		n = collect_deviations(period, m, period->n_training);
 	SbaStatus	status;
 
-	if (has_forests && n >= MIN_PERIOD_VALUES)
+	if (has_forests && !period->options->without_forests && n >= MIN_PERIOD_VALUES)
 	{
 		status = sba_forest_fit(period->scratch, n, &parameters, bytes, &length, error);
 		if (status == SBA_OK)
@@ -442,7 +442,7 @@ sba_fit_period(SbaPeriodRows *period, SbaModel *model, uint8_t **bytes, uint8_t 
 		status = fit_metric(period, m, forest_seed(seed, m), has_forests, metric, &bytes[m], error);
 		summarize_thresholds(period, metric, &result->metric[m]);
 	}
-	if (status == SBA_OK && has_forests)
+	if (status == SBA_OK && has_forests && !period->options->without_forests)
 		status = fit_multivariate(period, forest_seed(seed, n_metrics), model, &bytes[n_metrics], error);
 	if (status != SBA_OK)
 		return status;

@@ -53,6 +53,7 @@ typedef struct SbaTrainingOptions
 								 * for bad and left out of the calibration */
 	double		budget_probability; /* for the validation */
 	uint64_t	seed;
+	bool		without_forests;	/* tails of the deviations alone */
 } SbaTrainingOptions;
 
 /* How one metric's values lie in a period, for people to read. */

@@ -23,9 +23,6 @@
 #include "pg/query.h"
 #include "pg/settings.h"
 
-/* Intervals without a sample after which a service is silent. */
-#define SILENT_INTERVALS 2
-
 static SbaQuery newest_time_query = {
 	.text = "SELECT pg_catalog.max(ts) FROM smartbox.samples WHERE ts <= $1",
 	.n_arguments = 1,
@@ -340,7 +337,7 @@ newest_instant(void)
 	argument = TimestampTzGetDatum(now + interval);
 	sba_query_run(&newest_time_query, &argument, NULL, 1);
 	newest = DatumGetTimestampTz(sba_result_datum(0, 1, &is_null));
-	if (is_null || (sba_has_source() && newest < now - (SILENT_INTERVALS + 1) * interval))
+	if (is_null || (sba_has_source() && newest < now - (SBA_SILENT_INTERVALS + 1) * interval))
 		return now - now % interval;
 	return newest;
 }
@@ -365,7 +362,7 @@ sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	if (at == 0)
 		detection.until = newest_instant();
 	detection.silent_before = sba_seconds_before(detection.until, (int64) sba_sample_interval_s *
-												 (at == 0 ? SILENT_INTERVALS : 1));
+												 (at == 0 ? SBA_SILENT_INTERVALS : 1));
 	detection.calendar = sba_load_calendar(sba_seconds_before(detection.silent_before,
 															  SBA_TRACKER_SPAN_S + SECS_PER_DAY), detection.until);
 	arguments[0] = TimestampTzGetDatum(detection.silent_before);

@@ -10,6 +10,9 @@
 #include "db/catalog.h"
 #include "db/periods.h"
 
+/* Intervals without a sample after which a service is silent. */
+#define SBA_SILENT_INTERVALS 2
+
 /*
  * Evaluate each service's newest sample, or the one at an instant when at is
  * not 0, and record the detections; the triggers on smartbox.detections move

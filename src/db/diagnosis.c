@@ -116,6 +116,14 @@ sba_check_rules(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis)
 {
 	const SbaRule **rules;
 	int			n_rules = sba_rules_of(sample->service->name, &rules);
+
+	sba_check_given_rules(rules, n_rules, sample, diagnosis);
+}
+
+void
+sba_check_given_rules(const SbaRule *const *rules, int n_rules,
+					  const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis)
+{
 	int			i;
 	int			m;
 
@@ -372,17 +380,57 @@ minutes_of_incident(const SbaEvaluatedSample *sample, const SbaTextContext *cont
 }
 
 void
-sba_diagnose(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis)
+sba_find_patterns(const SbaEvaluatedSample *sample, SbaDependencyState dependencies,
+				  SbaDiagnosis *diagnosis, int *state_changes)
 {
 	const SbaPatternSet *set = sba_patterns();
 	SbaSituation situation;
+
+	describe_situation(sample, diagnosis, &set->metrics, &situation);
+	situation.dependencies = dependencies;
+	diagnosis->n_matches = sba_match_patterns(set, &situation, diagnosis->match, SBA_MAX_MATCHES);
+	if (state_changes != NULL)
+		*state_changes = situation.state_changes;
+}
+
+const SbaRuleFinding *
+sba_leading_rule(const SbaDiagnosis *diagnosis)
+{
+	const SbaRuleFinding *leading = &diagnosis->broken[0];
+	int			i;
+
+	for (i = 1; i < diagnosis->n_broken; i++)
+		if (diagnosis->broken[i].rule->severity > leading->rule->severity)
+			leading = &diagnosis->broken[i];
+	return leading;
+}
+
+int
+sba_name_anomaly(const SbaEvaluatedSample *sample, const SbaDiagnosis *diagnosis,
+				 bool by_score, bool *is_high, const SbaRule **rule)
+{
+	int			leading = by_score ? sba_leading_signal(sample->verdict, sample->n_metrics) : -1;
+
+	*rule = NULL;
+	if (leading >= 0)
+	{
+		*is_high = sample->verdict->metric[leading].deviation_sigma >= 0;
+		return leading;
+	}
+	*rule = sba_leading_rule(diagnosis)->rule;
+	*is_high = sba_rule_is_high(*rule);
+	return sba_leading_rule(diagnosis)->metric;
+}
+
+void
+sba_diagnose(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis)
+{
 	SbaTextContext context = {0};
 	const SbaNamedPattern *best;
 	int			i;
 
-	describe_situation(sample, diagnosis, &set->metrics, &situation);
-	situation.dependencies = state_of_dependencies(sample, &context.dependency);
-	diagnosis->n_matches = sba_match_patterns(set, &situation, diagnosis->match, SBA_MAX_MATCHES);
+	sba_find_patterns(sample, state_of_dependencies(sample, &context.dependency), diagnosis,
+					  &context.state_changes);
 
 	context.service = sample->service->name;
 	context.category = sample->service->category;
@@ -390,7 +438,6 @@ sba_diagnose(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis)
 	collect_signals(sample, diagnosis, &context);
 	context.duration_minutes = minutes_of_incident(sample, &context);
 	context.interval_s = sba_sample_interval_s;
-	context.state_changes = situation.state_changes;
 	context.n_metrics = sample->n_metrics;
 	context.metrics = sample->metrics;
 	context.units = sample->units;

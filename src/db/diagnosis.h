@@ -63,6 +63,29 @@ typedef struct SbaDiagnosis
 /* Check the service's rules.  Inside SPI_connect. */
 extern void sba_check_rules(const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis);
 
+/* The same with rules that were looked up already. */
+extern void sba_check_given_rules(const SbaRule *const *rules, int n_rules,
+								  const SbaEvaluatedSample *sample, SbaDiagnosis *diagnosis);
+
+/*
+ * Of an anomaly, with the rules checked: find the patterns alone.  dependencies
+ * is what is known of the services that this one depends on; *state_changes is
+ * for texts and may be NULL.  Inside SPI_connect.
+ */
+extern void sba_find_patterns(const SbaEvaluatedSample *sample, SbaDependencyState dependencies,
+							  SbaDiagnosis *diagnosis, int *state_changes);
+
+/*
+ * What names an anomaly that a score or a rule has found: its metric, and
+ * whether that is too high.  *rule is the rule when no signal names it, else
+ * NULL.
+ */
+extern int	sba_name_anomaly(const SbaEvaluatedSample *sample, const SbaDiagnosis *diagnosis,
+							 bool by_score, bool *is_high, const SbaRule **rule);
+
+/* The worst of the broken rules, of which there is at least one. */
+extern const SbaRuleFinding *sba_leading_rule(const SbaDiagnosis *diagnosis);
+
 /*
  * Of an anomaly, with the rules checked: find the patterns and write the texts.
  * Inside SPI_connect.

@@ -187,12 +187,11 @@ share_of_metrics(const SbaActiveModel *active, const int *catalog_index, SbaRead
 	return n_usual > 0 ? 1 - (double) n_missing / n_usual : 1;
 }
 
-/* How far the verdict can be trusted, 0..1. */
-static double
-confidence_of(const SbaReadSample *sample, const SbaModel *model, const SbaVerdict *verdict,
-			  double metrics_share, bool is_fallback)
+double
+sba_verdict_confidence(const SbaModel *model, const SbaVerdict *verdict, double period_confidence,
+					   double metrics_share, bool is_fallback)
 {
-	double		confidence = sample->period_confidence * metrics_share *
+	double		confidence = period_confidence * metrics_share *
 	sba_model_confidence(model, verdict->is_multivariate);
 
 	return is_fallback ? confidence * FALLBACK_CONFIDENCE : confidence;
@@ -258,12 +257,8 @@ judge_without_model(const SbaDetectionPass *detection, const SbaService *service
 										 "Call train_models(), and look at smartbox.model_status.");
 }
 
-/*
- * In busy times more is usual: a metric has to deviate twice as far to matter,
- * and to be ten times rarer.
- */
-static double
-relax(SbaMetric *metrics, int n_metrics, double budget)
+double
+sba_relax(SbaMetric *metrics, int n_metrics, double budget)
 {
 	int			m;
 
@@ -300,7 +295,7 @@ sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service, S
 	sba_order_values(sample->values, catalog_index, active->model.n_metrics, values);
 	sba_raise_bars(service, metrics, active->model.n_metrics);
 	if (sba_calendar_lookup(sample->calendar, SBA_CALENDAR_BUSY, sample->ts))
-		budget = relax(metrics, active->model.n_metrics, budget);
+		budget = sba_relax(metrics, active->model.n_metrics, budget);
 	evaluated.history = compute_features(detection, service, active, metrics, catalog_index,
 										 sample, values, &features);
 	sba_model_evaluate(&active->model, metrics, values, &features, budget, &verdict);
@@ -309,9 +304,9 @@ sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service, S
 
 	outcome->has_model = true;
 	outcome->score = verdict.score;
-	outcome->confidence = confidence_of(sample, &active->model, &verdict,
-										share_of_metrics(active, catalog_index, sample),
-										input.fallback_period != NULL) * sba_drift_confidence[drift.level];
+	outcome->confidence = sba_drift_confidence[drift.level] *
+		sba_verdict_confidence(&active->model, &verdict, sample->period_confidence,
+							   share_of_metrics(active, catalog_index, sample), input.fallback_period != NULL);
 	outcome->model_version = active->version;
 
 	evaluated.service = service;

@@ -5,6 +5,7 @@
 #ifndef SBA_DB_JUDGE_H
 #define SBA_DB_JUDGE_H
 
+#include "core/model.h"
 #include "core/severity.h"
 #include "db/calendar.h"
 #include "db/objectives.h"
@@ -66,5 +67,20 @@ sba_seconds_before(TimestampTz ts, int64 seconds)
  */
 extern void sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service,
 							 SbaReadSample *sample, SbaOutcome *outcome);
+
+/*
+ * How far a verdict can be trusted, 0 to 1, for a period of this confidence.
+ * metrics_share: of the metrics that the service usually has, how many are
+ * there.  is_fallback: by another period's model.
+ */
+extern double sba_verdict_confidence(const SbaModel *model, const SbaVerdict *verdict,
+									 double period_confidence, double metrics_share,
+									 bool is_fallback);
+
+/*
+ * In busy times more is usual: a metric has to deviate twice as far to matter,
+ * and to be ten times rarer.  Returns the budget for them.
+ */
+extern double sba_relax(SbaMetric *metrics, int n_metrics, double budget);
 
 #endif							/* SBA_DB_JUDGE_H */

@@ -21,55 +21,50 @@
  */
 static SbaQuery incidents_query = {
 	.text = "SELECT i.first_seen, coalesce(i.resolved_at, i.last_seen) FROM smartbox.incidents AS i"
-	" WHERE i.service = $1 AND i.first_seen <= $3 AND coalesce(i.resolved_at, i.last_seen) >= $2"
+	" WHERE i.service = $1 AND i.first_seen <= $3 AND i.first_seen < $4 AND coalesce(i.resolved_at, i.last_seen) >= $2"
 	" AND coalesce((SELECT f.verdict = 'anomaly' FROM smartbox.feedback AS f"
 	" WHERE f.service = i.service AND f.incident_id = i.incident_id AND f.verdict IS NOT NULL"
-	" ORDER BY f.feedback_number DESC LIMIT 1), i.confirmed_at IS NOT NULL)"
+	" ORDER BY f.feedback_number DESC LIMIT 1), i.confirmed_at < $4)"
 	" ORDER BY i.first_seen",
-	.n_arguments = 3,
-	.argument_types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
+	.n_arguments = 4,
+	.argument_types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID},
 	.expected = SPI_OK_SELECT,
 };
 
-/* First row that is not before an instant. */
-static size_t
-first_row_from(const SbaSampleSeries *series, TimestampTz at)
-{
-	size_t		low = 0;
-	size_t		high = series->n_rows;
-
-	while (low < high)
-	{
-		size_t		middle = low + (high - low) / 2;
-
-		if (series->ts[middle] < at)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static void
-mark_incidents(const SbaService *service, const SbaSampleSeries *series, uint8_t *use)
+void
+sba_leave_out_incident(const SbaSampleSeries *series, TimestampTz first_seen, TimestampTz last_seen,
+					   uint8_t *use)
 {
 	TimestampTz interval = (TimestampTz) sba_sample_interval_s * USECS_PER_SEC;
-	Datum		arguments[3];
+	size_t		row = sba_first_row_after(series, first_seen - SAMPLES_BEFORE_INCIDENT * interval - 1);
+
+	for (; row < series->n_rows && series->ts[row] <= last_seen + interval; row++)
+		if (use[row] != SBA_USE_MAINTENANCE)
+			use[row] = SBA_USE_INCIDENT;
+}
+
+void
+sba_leave_out_incidents(const SbaService *service, const SbaSampleSeries *series,
+						TimestampTz known_before, uint8_t *use)
+{
+	TimestampTz interval = (TimestampTz) sba_sample_interval_s * USECS_PER_SEC;
+	Datum		arguments[4];
 	uint64		incident;
 
+	if (series->n_rows == 0)
+		return;
 	arguments[0] = CStringGetTextDatum(service->name);
 	arguments[1] = TimestampTzGetDatum(series->ts[0] - interval);
 	arguments[2] = TimestampTzGetDatum(series->ts[series->n_rows - 1] + SAMPLES_BEFORE_INCIDENT * interval);
+	arguments[3] = TimestampTzGetDatum(known_before);
 	sba_query_run(&incidents_query, arguments, NULL, 0);
 	for (incident = 0; incident < SPI_processed; incident++)
 	{
 		bool		is_null;
 		TimestampTz first_seen = DatumGetTimestampTz(sba_result_datum(incident, 1, &is_null));
 		TimestampTz last_seen = DatumGetTimestampTz(sba_result_datum(incident, 2, &is_null));
-		size_t		row = first_row_from(series, first_seen - SAMPLES_BEFORE_INCIDENT * interval);
 
-		for (; row < series->n_rows && series->ts[row] <= last_seen + interval; row++)
-			use[row] = SBA_USE_INCIDENT;
+		sba_leave_out_incident(series, first_seen, last_seen, use);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -88,15 +83,12 @@ mark_spans(const SbaServiceCalendar *calendar, SbaCalendarKind kind, const SbaSa
 }
 
 uint8_t    *
-sba_row_uses(const SbaService *service, const SbaSampleSeries *series, const SbaServiceCalendar *calendar)
+sba_calendar_uses(const SbaSampleSeries *series, const SbaServiceCalendar *calendar)
 {
 	uint8_t    *use = palloc0(series->n_rows + 1);
 
 	StaticAssertStmt(SBA_USE_ALL == 0, "rows teach unless something speaks against it");
-	if (series->n_rows == 0)
-		return use;
 	mark_spans(calendar, SBA_CALENDAR_BUSY, series, SBA_USE_BUSY, use);
-	mark_incidents(service, series, use);
 	mark_spans(calendar, SBA_CALENDAR_MAINTENANCE, series, SBA_USE_MAINTENANCE, use);
 	return use;
 }

@@ -22,9 +22,6 @@
 #define SERVICE_KEY_SIZE	804 /* 200 characters of UTF-8 and a zero */
 #define PERIOD_KEY_SIZE		64
 
-/* A metric with values in less than this share of the samples is sporadic. */
-#define USUAL_SHARE			"0.9"
-
 typedef struct CacheKey
 {
 	char		service[SERVICE_KEY_SIZE];
@@ -56,7 +53,7 @@ static SbaQuery model_query = {
 	.text = "SELECT m.model, ARRAY(SELECT e.key"
 	" FROM pg_catalog.jsonb_each(CASE pg_catalog.jsonb_typeof(m.card->'metrics') WHEN 'object' THEN m.card->'metrics' END) e"
 	" WHERE pg_catalog.jsonb_typeof(e.value->'values') = 'number'"
-	" AND (e.value->>'values')::pg_catalog.float8 < " USUAL_SHARE " * m.samples)"
+	" AND (e.value->>'values')::pg_catalog.float8 < " CppAsString2(SBA_USUAL_SHARE) " * m.samples)"
 	" FROM smartbox.models m WHERE m.service = $1 AND m.time_period = $2 AND m.version = $3",
 	.n_arguments = 3,
 	.argument_types = {TEXTOID, TEXTOID, INT4OID},

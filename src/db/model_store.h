@@ -10,6 +10,9 @@
 #include "core/model.h"
 #include "db/samples.h"
 
+/* A metric with values in less than this share of the samples is sporadic. */
+#define SBA_USUAL_SHARE 0.9
+
 /* An active model, ready to judge. */
 typedef struct SbaActiveModel
 {

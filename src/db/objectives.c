@@ -148,10 +148,9 @@ take_rows(const SbaObjectives *objectives, const char *service, const ObjectiveR
 		of_metric[objectives->rows[low].metric] = &objectives->rows[low];
 }
 
-/* Judge each metric that has an objective; false when none holds now. */
-static bool
-judge_metrics(const SbaObjectives *objectives, const SbaService *service, TimestampTz ts,
-			  const double *values, SbaObjectiveVerdict *verdicts)
+bool
+sba_judge_objectives(const SbaObjectives *objectives, const SbaService *service, TimestampTz ts,
+					 const double *values, SbaObjectiveVerdict *verdicts)
 {
 	const SbaMetricCatalog *catalog = objectives->catalog;
 	const ObjectiveRow *of_metric[SBA_MAX_METRICS] = {NULL};
@@ -160,6 +159,8 @@ judge_metrics(const SbaObjectives *objectives, const SbaService *service, Timest
 	bool		any = false;
 	int			m;
 
+	if (objectives->n_rows == 0)
+		return false;
 	take_rows(objectives, EVERY_SERVICE, of_metric);
 	take_rows(objectives, service->name, of_metric);
 	for (m = 0; m < catalog->n_metrics; m++)
@@ -292,7 +293,7 @@ sba_apply_objectives(const SbaObjectives *objectives, const SbaService *service,
 	bool		is_null;
 	int			m;
 
-	if (objectives->n_rows == 0 || !judge_metrics(objectives, service, ts, values, verdicts))
+	if (!sba_judge_objectives(objectives, service, ts, values, verdicts))
 		return false;
 	if (judgement->is_anomaly)
 		read_signals(catalog, judgement->payload, signals);

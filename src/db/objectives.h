@@ -27,6 +27,13 @@ extern SbaObjectives *sba_load_objectives(const SbaMetricCatalog *catalog, const
 										  int n_services, TimestampTz since, TimestampTz until);
 
 /*
+ * Judge each metric of a sample that has an objective; false when none holds
+ * now.  values and verdicts are in the catalog's order.
+ */
+extern bool sba_judge_objectives(const SbaObjectives *objectives, const SbaService *service,
+								 TimestampTz ts, const double *values, SbaObjectiveVerdict *verdicts);
+
+/*
  * Let the objectives of a service have their say about one of its samples:
  * they move the severity of its first anomaly and say so in it, or make an
  * anomaly of a breach that nobody else has found.  values are in the catalog's

@@ -41,33 +41,6 @@ verdict_of(const SbaPayloadInput *input, int m)
 	return &input->sample->verdict->metric[m];
 }
 
-/* The signal that contributes most, or -1 when only rules have found something. */
-static int
-leading_signal(const SbaPayloadInput *input)
-{
-	int			leading = -1;
-	int			m;
-
-	for (m = 0; m < input->sample->n_metrics; m++)
-		if (verdict_of(input, m)->is_signal &&
-			(leading < 0 || verdict_of(input, m)->contribution > verdict_of(input, leading)->contribution))
-			leading = m;
-	return leading;
-}
-
-/* The worst of the broken rules. */
-static const SbaRuleFinding *
-leading_rule(const SbaDiagnosis *diagnosis)
-{
-	const SbaRuleFinding *leading = &diagnosis->broken[0];
-	int			i;
-
-	for (i = 1; i < diagnosis->n_broken; i++)
-		if (diagnosis->broken[i].rule->severity > leading->rule->severity)
-			leading = &diagnosis->broken[i];
-	return leading;
-}
-
 static char *
 value_text(const SbaPayloadInput *input, int m, double value)
 {
@@ -148,7 +121,7 @@ write_contributions(SbaJsonWriter *json, const SbaPayloadInput *input)
 	sba_json_open(json, "contributions", '{');
 	for (m = 0; m < input->sample->n_metrics; m++)
 	{
-		bool		leads = sum <= 0 && leading_rule(diagnosis)->metric == m;
+		bool		leads = sum <= 0 && sba_leading_rule(diagnosis)->metric == m;
 
 		if (verdict_of(input, m)->present || leads)
 			sba_json_number(json, input->sample->metrics[m].name, leads ? 1 : verdict_of(input, m)->contribution);
@@ -238,7 +211,7 @@ write_diagnosis(SbaJsonWriter *json, const SbaPayloadInput *input, int leading)
 	 * ask
 	 */
 	if (leading < 0)
-		sba_json_string(json, "description", describe_rule(input, leading_rule(diagnosis)));
+		sba_json_string(json, "description", describe_rule(input, sba_leading_rule(diagnosis)));
 	else
 		sba_json_string(json, "description", best != NULL ? diagnosis->description : describe_signal(input, leading));
 	if (best != NULL)
@@ -272,22 +245,22 @@ type_of_anomaly(const SbaPayloadInput *input)
 static void
 write_anomaly(SbaJsonWriter *json, const SbaPayloadInput *input)
 {
-	int			leading = input->sample->verdict->is_anomaly ? leading_signal(input) : -1;
-	const SbaRule *rule = leading < 0 ? leading_rule(input->diagnosis)->rule : NULL;
+	bool		is_high;
+	const SbaRule *rule;
+	int			leading = sba_name_anomaly(input->sample, input->diagnosis, input->sample->verdict->is_anomaly,
+										   &is_high, &rule);
 	int			m;
 
 	sba_json_open(json, NULL, '{');
 	sba_json_string(json, "type", type_of_anomaly(input));
-	sba_json_string(json, "name", leading >= 0 ?
-					sba_signal_name(input->sample->metrics[leading].name, verdict_of(input, leading)->deviation_sigma >= 0) :
-					sba_signal_name(rule->metric, sba_rule_is_high(rule)));
+	sba_json_string(json, "name", sba_signal_name(input->sample->metrics[leading].name, is_high));
 	sba_json_string(json, "severity", sba_severity_name(input->severity));
 	if (input->sample->model != NULL)
 	{
 		sba_json_number(json, "score", input->sample->verdict->score);
 		sba_json_number(json, "confidence_score", input->confidence);
 	}
-	write_diagnosis(json, input, leading);
+	write_diagnosis(json, input, rule == NULL ? leading : -1);
 	write_contributions(json, input);
 
 	sba_json_open(json, "comparison", '{');

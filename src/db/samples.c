@@ -165,6 +165,16 @@ SbaSampleSeries *
 sba_load_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 				 const SbaService *service, TimestampTz since, TimestampTz until)
 {
+	SbaSampleSeries *series = sba_load_received_samples(metrics, periods, service, since, until);
+
+	sba_forget_flat_lines(series->values, series->n_rows, metrics->n_metrics);
+	return series;
+}
+
+SbaSampleSeries *
+sba_load_received_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
+						  const SbaService *service, TimestampTz since, TimestampTz until)
+{
 	SbaSampleSeries *series = palloc0(sizeof(SbaSampleSeries));
 	Datum		arguments[3];
 	uint64		row;
@@ -181,10 +191,13 @@ sba_load_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	series->minute_of_week = palloc(sizeof(int32_t) * (series->n_rows + 1));
 	series->period = palloc(series->n_rows + 1);
 	series->values = palloc_extended(sizeof(double) * (series->n_rows * metrics->n_metrics + 1), MCXT_ALLOC_HUGE);
+	series->idle = palloc0(sizeof(uint32_t) * (series->n_rows + 1));
 	for (row = 0; row < series->n_rows; row++)
 	{
+		bool		idle[SBA_MAX_METRICS];
 		bool		is_null;
 		Datum		values;
+		int			m;
 
 		if (row % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
@@ -198,11 +211,45 @@ sba_load_samples(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("a sample of service \"%s\" has no metric_values", service->name)));
 		sba_read_metric_values(metrics, DatumGetArrayTypeP(values),
-							   series->values + row * metrics->n_metrics, NULL, NULL);
+							   series->values + row * metrics->n_metrics, idle, NULL);
+		for (m = 0; m < metrics->n_metrics; m++)
+			series->idle[row] |= (uint32_t) idle[m] << m;
 	}
 	SPI_freetuptable(SPI_tuptable);
-	sba_forget_flat_lines(series->values, series->n_rows, metrics->n_metrics);
 	return series;
+}
+
+size_t
+sba_first_row_after(const SbaSampleSeries *series, TimestampTz at)
+{
+	size_t		low = 0;
+	size_t		high = series->n_rows;
+
+	while (low < high)
+	{
+		size_t		middle = low + (high - low) / 2;
+
+		if (series->ts[middle] <= at)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+SbaSampleSeries
+sba_part_of_series(const SbaSampleSeries *series, size_t first, size_t end)
+{
+	SbaSampleSeries part = *series;
+
+	part.n_rows = end - first;
+	part.ts += first;
+	part.time_s += first;
+	part.minute_of_week += first;
+	part.period += first;
+	part.values += first * series->n_metrics;
+	part.idle += first;
+	return part;
 }
 
 int

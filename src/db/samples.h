@@ -23,6 +23,7 @@ typedef struct SbaSampleSeries
 	int32_t    *minute_of_week;
 	uint8_t    *period;
 	double	   *values;			/* [n_rows][n_metrics], NaN for unknown */
+	uint32_t   *idle;			/* by metric: known that nothing happened */
 } SbaSampleSeries;
 
 /*
@@ -36,6 +37,18 @@ extern SbaSampleSeries *sba_load_samples(const SbaMetricCatalog *metrics,
 										 const SbaPeriodMap *periods,
 										 const SbaService *service,
 										 TimestampTz since, TimestampTz until);
+
+/* The same with flat lines as they were received. */
+extern SbaSampleSeries *sba_load_received_samples(const SbaMetricCatalog *metrics,
+												  const SbaPeriodMap *periods,
+												  const SbaService *service,
+												  TimestampTz since, TimestampTz until);
+
+/* First row of a series that is later than an instant. */
+extern size_t sba_first_row_after(const SbaSampleSeries *series, TimestampTz at);
+
+/* Rows of a series from first up to end, as a series. */
+extern SbaSampleSeries sba_part_of_series(const SbaSampleSeries *series, size_t first, size_t end);
 
 /*
  * The value of each metric in samples.metric_values as it is used.  idle, when

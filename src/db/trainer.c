@@ -84,6 +84,26 @@ describe_samples(const SbaSampleSeries *series, const SbaPeriodMap *periods, int
 	model->coverage = Min(model->trained->n_rows / expected, 1.0);
 }
 
+void
+sba_describe_training(const SbaService *service, const SbaPeriodMap *periods,
+					  const SbaSampleSeries *series, const uint8_t *use,
+					  SbaHistory *history, SbaTrainingOptions *options)
+{
+	history->n_rows = series->n_rows;
+	history->n_metrics = series->n_metrics;
+	history->time_s = series->time_s;
+	history->minute_of_week = series->minute_of_week;
+	history->period = series->period;
+	history->values = series->values;
+	history->use = use;
+	memset(options, 0, sizeof(*options));
+	options->n_periods = periods->n_periods;
+	options->interval_s = sba_sample_interval_s;
+	options->contamination = service->contamination;
+	options->budget_probability = sba_budget_probability(service);
+	options->seed = training_seed(service);
+}
+
 SbaTrainingReport *
 sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 				  const SbaService *service, TimestampTz since, TimestampTz until)
@@ -95,6 +115,7 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	TrainedMemory *trained = palloc0(sizeof(TrainedMemory));
 	SbaServiceCalendar *calendar;
 	SbaSampleSeries *series;
+	uint8_t    *use;
 	SbaHistory	history;
 	SbaTrainingOptions options;
 	SbaError	error;
@@ -106,18 +127,10 @@ sba_train_service(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 	series = sba_load_samples(metrics, periods, service, since, until);
 	calendar = sba_calendar_of_service(sba_load_calendar(since, until), service);
 	sba_calendar_apply_holidays(calendar, periods, series);
-	history.n_rows = series->n_rows;
-	history.n_metrics = metrics->n_metrics;
-	history.time_s = series->time_s;
-	history.minute_of_week = series->minute_of_week;
-	history.period = series->period;
-	history.values = series->values;
-	history.use = sba_row_uses(service, series, calendar);
-	options.n_periods = trained->n_periods = periods->n_periods;
-	options.interval_s = sba_sample_interval_s;
-	options.contamination = service->contamination;
-	options.budget_probability = sba_budget_probability(service);
-	options.seed = training_seed(service);
+	use = sba_calendar_uses(series, calendar);
+	sba_leave_out_incidents(service, series, DT_NOEND, use);
+	sba_describe_training(service, periods, series, use, &history, &options);
+	trained->n_periods = periods->n_periods;
 
 	trained->callback.func = free_trained_memory;
 	trained->callback.arg = trained;

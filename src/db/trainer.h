@@ -26,6 +26,14 @@ typedef struct SbaTrainingReport
 } SbaTrainingReport;
 
 /*
+ * What a service's models are learnt from, and how: *history points into
+ * series and use.
+ */
+extern void sba_describe_training(const SbaService *service, const SbaPeriodMap *periods,
+								  const SbaSampleSeries *series, const uint8_t *use,
+								  SbaHistory *history, SbaTrainingOptions *options);
+
+/*
  * Train the models of all periods from the service's samples with
  * since < ts <= until, and store them.  Inside SPI_connect.
  */

@@ -76,7 +76,7 @@ make_history(void)
 	return history;
 }
 
-static const SbaTrainingOptions options = {2, STEP_S, 0.05, 1e-3, 7};
+static const SbaTrainingOptions options = {2, STEP_S, 0.05, 1e-3, 7, false};
 
 /* Judge the row after the history's last with the given values. */
 static SbaVerdict

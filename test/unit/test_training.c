@@ -27,7 +27,7 @@ static const SbaMetric metrics[N_METRICS] = {
 	{"error_rate", SBA_KIND_RATIO, SBA_DIRECTION_HIGH, 0, 1, 0.01, 0.5, false, {0, 0}, {0, 0}},
 };
 
-static const SbaTrainingOptions options = {N_PERIODS, STEP_S, 0.05, 1e-3, 7};
+static const SbaTrainingOptions options = {N_PERIODS, STEP_S, 0.05, 1e-3, 7, false};
 
 static int64_t time_s[N_ROWS];
 static int32_t minute_of_week[N_ROWS];
