@@ -331,7 +331,7 @@ sba_read_backtest_options(Jsonb * json, SbaMetricCatalog *catalog, SbaService *s
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	const char *name = NULL;
+	const char *name = "";
 	bool		is_null;
 
 	memset(options, 0, sizeof(*options));

@@ -98,9 +98,16 @@ diagnose(const SbaReplay *replay, SbaReplayJudgement *judgement, SbaBacktestRow 
 	bool		by_score = judgement->verdict.is_anomaly;
 	bool		is_high;
 	const SbaRule *rule;
+	int			n_signals = 0;
 	int			i;
 
-	if (judgement->sample.model != NULL)
+	/*
+	 * contributions take longer than all the rest, and only tell signals
+	 * apart
+	 */
+	for (i = 0; i < judgement->sample.n_metrics; i++)
+		n_signals += judgement->verdict.metric[i].is_signal;
+	if (judgement->sample.model != NULL && n_signals > 1)
 		sba_model_explain(judgement->sample.model, &judgement->features, &judgement->verdict);
 	sba_find_patterns(&judgement->sample, SBA_DEPENDENCIES_UNKNOWN, diagnosis, NULL);
 	result->is_anomaly = true;

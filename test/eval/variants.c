@@ -136,7 +136,7 @@ train(const SbaEvalService *service, const uint8_t *period, int n_periods,
 	SbaHistory	history = {service->n_training, FLEET_METRICS, service->time_s,
 	service->minute_of_week, period, service->values, NULL};
 	SbaTrainingOptions options = {n_periods, FLEET_INTERVAL_S, CONTAMINATION,
-	BUDGET_PER_WEEK / SAMPLES_PER_WEEK, seed_of(service->name)};
+	BUDGET_PER_WEEK / SAMPLES_PER_WEEK, seed_of(service->name), false};
 	SbaError	error;
 	int			p;
 
