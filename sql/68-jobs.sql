@@ -261,8 +261,10 @@ BEGIN
         RETURN;
     END IF;
 
+    -- The clock was read before the run that came before could have ended.
     UPDATE smartbox.jobs AS j
-    SET running_pid = me, running_process = my_start, last_started_at = claim_job.at, runs = j.runs + 1,
+    SET running_pid = me, running_process = my_start, runs = j.runs + 1,
+        last_started_at = greatest(claim_job.at, j.last_finished_at),
         next_run_at = smartbox.next_run(due, claim_job.at)
     WHERE j.job = due.job;
     job := due.job;

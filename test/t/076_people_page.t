@@ -81,7 +81,7 @@ sub roles_are_right
 		WHERE d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 			AND x.extname = 'smartbox_anomaly' AND p.provolatile = 'v' AND p.prorettype <> 'trigger'::regtype
 			AND has_function_privilege('smartbox_reader', p.oid, 'EXECUTE')}),
-		'smartbox.circuit_breaker_states()', '... none of which can write: the one that is not stable shows what is in memory');
+		'smartbox.circuit_breaker_states() smartbox.worker_state()', '... none of which can write: those that are not stable show what is in memory');
 	may_not('smartbox_reader', $_, "a reader may not: $_") foreach
 		"SELECT acknowledge_incident('x')", "SELECT close_incident('x')", "SELECT silence('search', until => 'tomorrow')",
 		"SELECT feedback('x', 'anomaly')", "SELECT add_note('x', 'y')", "SELECT unsilence('x')", "SELECT detect_anomalies('search')",
