@@ -15,3 +15,5 @@
 #define Assert(condition) if (!(condition)) abort()
 #define PG_VERSION_NUM 150000
 #define SBA_VERSION "lint"
+#define CppAsString(identifier) #identifier
+#define CppAsString2(x) CppAsString(x)
