@@ -421,24 +421,6 @@ learn_habits(const Learning *learning, const double *residual, double *scratch, 
 					  habits[i].n_weeks >= MIN_HABIT_WEEKS && habits[i].agrees ? (float) habits[i].least : 0);
 }
 
-/* Most samples that any 24 hours of the history hold. */
-static size_t
-level_window_capacity(const SbaHistory *history)
-{
-	size_t		largest = 1;
-	size_t		first = 0;
-	size_t		row;
-
-	for (row = 0; row < history->n_rows; row++)
-	{
-		while (history->time_s[first] <= history->time_s[row] - SBA_LEVEL_SPAN_S)
-			first++;
-		if (row - first + 1 > largest)
-			largest = row - first + 1;
-	}
-	return largest;
-}
-
 /* What is expected in each row, and how far it lies from it; no noise yet. */
 static SbaStatus
 build_feature_table(const Learning *learning, const SbaBaselines *baselines,
@@ -447,7 +429,7 @@ build_feature_table(const Learning *learning, const SbaBaselines *baselines,
 	const SbaHistory *history = learning->history;
 	size_t		n_metrics = (size_t) history->n_metrics;
 	size_t		cells = history->n_rows * n_metrics;
-	size_t		capacity = level_window_capacity(history);
+	size_t		capacity = sba_level_window_capacity(history->time_s, history->n_rows);
 	void	   *memory = malloc(sba_level_window_size(history->n_metrics, capacity));
 	SbaTracker	tracker;
 	size_t		row;

@@ -78,6 +78,23 @@ sba_profile_slot(int minute_of_week)
 }
 
 size_t
+sba_level_window_capacity(const int64_t *time_s, size_t n)
+{
+	size_t		largest = 1;
+	size_t		first = 0;
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+	{
+		while (time_s[first] <= time_s[i] - SBA_LEVEL_SPAN_S)
+			first++;
+		if (i - first + 1 > largest)
+			largest = i - first + 1;
+	}
+	return largest;
+}
+
+size_t
 sba_level_window_size(int n_metrics, size_t capacity)
 {
 	return capacity * (sizeof(int64_t) + 2 * (size_t) n_metrics * sizeof(float));

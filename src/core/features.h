@@ -84,6 +84,9 @@ extern double sba_inverse_transform(SbaMetricKind kind, double offset, double z)
 /* Slot of the profile for a local minute of the week (Monday 00:00 is 0). */
 extern int	sba_profile_slot(int minute_of_week);
 
+/* Most samples that any 24 hours of ascending times hold; at least 1. */
+extern size_t sba_level_window_capacity(const int64_t *time_s, size_t n);
+
 /* Bytes that a window for this many samples in 24 hours takes. */
 extern size_t sba_level_window_size(int n_metrics, size_t capacity);
 

@@ -22,6 +22,9 @@ typedef struct SbaMetricCatalog
 	const char *unit[SBA_MAX_METRICS];
 } SbaMetricCatalog;
 
+/* Room for a service's name: 200 characters of UTF-8 and a zero. */
+#define SBA_SERVICE_KEY_SIZE 804
+
 /* One row of smartbox.services, with its category's values filled in. */
 typedef struct SbaService
 {

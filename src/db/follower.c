@@ -18,15 +18,12 @@
 #include "db/follower.h"
 #include "pg/settings.h"
 
-/* 200 characters of UTF-8 and a zero. */
-#define SERVICE_KEY_SIZE 804
-
 /* Samples that 24 hours may hold beyond those that they held so far. */
 #define SPARE_SAMPLES 32
 
 typedef struct Follower
 {
-	char		service[SERVICE_KEY_SIZE];	/* hash key, must be first */
+	char		service[SBA_SERVICE_KEY_SIZE];	/* hash key, must be first */
 	MemoryContext memory;
 	bool		is_valid;		/* not in the middle of a change */
 	TimestampTz trained_at;
@@ -62,7 +59,7 @@ create_followers(void)
 
 	followers_memory = AllocSetContextCreate(CacheMemoryContext, "smartbox_anomaly trackers",
 											 ALLOCSET_DEFAULT_SIZES);
-	control.keysize = SERVICE_KEY_SIZE;
+	control.keysize = SBA_SERVICE_KEY_SIZE;
 	control.entrysize = sizeof(Follower);
 	control.hcxt = followers_memory;
 	followers = hash_create("smartbox_anomaly trackers", 64, &control, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
@@ -116,28 +113,11 @@ is_same_service(const Follower *follower, const SbaActiveModel *active, const in
 		memcmp(follower->catalog_index, catalog_index, sizeof(int) * active->model.n_metrics) == 0;
 }
 
-/* Most samples in any 24 hours of the series. */
-static size_t
-samples_per_day(const SbaSampleSeries *series)
-{
-	size_t		largest = 1;
-	size_t		first = 0;
-	size_t		row;
-
-	for (row = 0; row < series->n_rows; row++)
-	{
-		while (series->time_s[first] <= series->time_s[row] - SBA_LEVEL_SPAN_S)
-			first++;
-		largest = Max(largest, row - first + 1);
-	}
-	return largest;
-}
-
 static void
 begin_anew(Follower *follower, const SbaActiveModel *active, const int *catalog_index,
 		   const SbaSampleSeries *series)
 {
-	size_t		capacity = samples_per_day(series) + SPARE_SAMPLES;
+	size_t		capacity = sba_level_window_capacity(series->time_s, series->n_rows) + SPARE_SAMPLES;
 	int			n_metrics = active->model.n_metrics;
 
 	MemoryContextReset(follower->memory);

@@ -19,12 +19,11 @@
 #include "pg/query.h"
 #include "pg/settings.h"
 
-#define SERVICE_KEY_SIZE	804 /* 200 characters of UTF-8 and a zero */
 #define PERIOD_KEY_SIZE		64
 
 typedef struct CacheKey
 {
-	char		service[SERVICE_KEY_SIZE];
+	char		service[SBA_SERVICE_KEY_SIZE];
 	char		time_period[PERIOD_KEY_SIZE];
 } CacheKey;
 

@@ -51,7 +51,7 @@ SELECT ok((SELECT (card #>> '{metrics,error_rate,mad}')::float8 BETWEEN 0.0002 A
 SELECT ok((SELECT abs((card #>> '{correlation,request_rate,application_latency}')::float8) < 0.2 FROM card), 'correlation of what is independent');
 SELECT is((SELECT card #>> '{correlation,request_rate,database_latency}' FROM card), NULL, 'none with what is not there');
 SELECT ok((SELECT seed IS NOT NULL AND feature_set IS NOT NULL AND duration_ms > 0 AND octet_length(model) < 200000 FROM card), 'and columns');
-SELECT ok((SELECT card ? 'drift_baseline' FROM smartbox.models WHERE service = 'booking' AND time_period = 'night_hours' AND is_active) IS NOT NULL,
+SELECT ok((SELECT card ? 'drift_baseline' FROM smartbox.models WHERE service = 'booking' AND time_period = 'night_hours' AND is_active),
     'a drift baseline where there are days enough');
 SELECT is((detect_anomalies('booking', '2024-01-28 23:00+00')) ->> 'alert_type', 'no_anomaly', 'the new level is usual');
 

@@ -158,8 +158,7 @@ like($node->wait_for('shop', "SELECT error FROM smartbox.job_history WHERE job =
 	qr/has ended/, 'after kill -9 and the restart of the server, too');
 isnt(pid_of('sleeper'), $pid, 'and the job is run again');
 my $count = $node->safe_psql('shop', 'SELECT count(*) FROM done');
-$node->wait_for('shop', "SELECT count(*) > $count FROM done", 't', 60);
-ok(1, 'as are the others');
+is($node->wait_for('shop', "SELECT count(*) > $count FROM done", 't', 60), 't', 'as are the others');
 
 my $launcher = $node->safe_psql('shop', 'SELECT launcher_pid FROM smartbox.worker_state()');
 $node->safe_psql('shop', "SELECT pg_terminate_backend($launcher)");
