@@ -431,10 +431,13 @@ note_failure(SbaTask *task, const ErrorData * error)
 	begin_work(&work, task);
 	SPI_connect();
 	arguments[0] = UUIDPGetDatum(&work.plan->run_id);
-	arguments[1] = text_array(work.names, work.piece->n_services);
 	arguments[2] = CStringGetTextDatum(error->message);
 	arguments[3] = TimestampTzGetDatum(GetCurrentTimestamp());
-	sba_query_run(&failure_query, arguments, NULL, 0);
+
+	/*
+	 * All services first: pieces that fail at the same time would wait for each
+	 * other if each had locked its own services already.
+	 */
 	if (is_connection_failure(error->sqlerrcode))
 	{
 		int			n_names;
@@ -443,6 +446,8 @@ note_failure(SbaTask *task, const ErrorData * error)
 		arguments[1] = text_array(names, n_names);
 		sba_query_run(&stop_query, arguments, NULL, 0);
 	}
+	arguments[1] = text_array(work.names, work.piece->n_services);
+	sba_query_run(&failure_query, arguments, NULL, 0);
 	SPI_finish();
 }
 
