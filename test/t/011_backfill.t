@@ -61,13 +61,16 @@ sub begin_and_stall
 {
 	my ($in, $out, $stall_in, $stall_out) = ('') x 4;
 	my $stall = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('shop') ], '<', \$stall_in, '>', \$stall_out, '2>&1', IPC::Run::timeout(300));
-	$stall_in = "BEGIN; SELECT 'held ' || count(*) FROM (SELECT FROM smartbox.services WHERE service >= 's30' FOR UPDATE) AS s;\n";
-	$stall->pump until $stall_out =~ /held/;
+	$stall_in = "BEGIN; SELECT 'held by ' || pg_backend_pid() || ': ' || count(*) FROM (SELECT FROM smartbox.services WHERE service >= 's30' FOR UPDATE) AS s;\n";
+	$stall->pump until $stall_out =~ /held by (\d+): /;
+	my $holder = $1;
 
 	my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('shop') ], '<', \$in, '>', \$out, '2>&1', IPC::Run::timeout(300));
 	$in = "SELECT 'done ' || count(*) FROM backfill_metrics();\n";
 	$session->pump_nb;
-	$node->wait_for('shop', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'backfilling %'}, '2', 120);
+
+	# not any lock: workers wait for each other too, and then go on
+	$node->wait_for('shop', "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'backfilling %' AND $holder = ANY (pg_blocking_pids(pid))", '2', 120);
 	my $pid = query(q{SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT ''done%' AND backend_type = 'client backend'});
 	return { session => $session, out => \$out, in => \$in, stall => $stall, stall_in => \$stall_in, pid => $pid };
 }
