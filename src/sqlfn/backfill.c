@@ -435,8 +435,8 @@ note_failure(SbaTask *task, const ErrorData * error)
 	arguments[3] = TimestampTzGetDatum(GetCurrentTimestamp());
 
 	/*
-	 * All services first: pieces that fail at the same time would wait for each
-	 * other if each had locked its own services already.
+	 * All services first: pieces that fail at the same time would wait for
+	 * each other if each had locked its own services already.
 	 */
 	if (is_connection_failure(error->sqlerrcode))
 	{
