@@ -1,4 +1,4 @@
--- Detections, and the incidents that the triggers of the next part make of
+-- Detections, and the incidents that the state machine of a later part makes of
 -- them.  CHECKs here say what a row may look like by itself; how it may change
 -- is the triggers' matter, so that a restored row fires nothing.
 

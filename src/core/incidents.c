@@ -2,7 +2,8 @@
  * incidents.c
  *	  The state machine of incidents of one service, in memory.
  *
- * The functions have the names and the order of sql/40-state-machine.sql.
+ * The functions have the names and the order of sql/38-incident-moves.sql and
+ * sql/40-state-machine.sql.
  */
 #include "core/incidents.h"
 
