@@ -112,13 +112,14 @@ sba_level_window_init(SbaLevelWindow *window, int n_metrics, size_t capacity, vo
 }
 
 /*
- * First position in sorted whose value is not less than value.  Without
- * branches, since there is no telling where a residual lies.
+ * First position in sorted whose value is not less than value.  A product
+ * instead of a condition, of which compilers make a branch, since there is no
+ * telling where a residual lies.
  */
 static size_t
 lower_bound(const float *sorted, size_t n, float value)
 {
-	const float *base = sorted;
+	size_t		first = 0;
 
 	if (n == 0)
 		return 0;
@@ -126,10 +127,10 @@ lower_bound(const float *sorted, size_t n, float value)
 	{
 		size_t		half = n / 2;
 
-		base += base[half - 1] < value ? half : 0;
+		first += half * (size_t) (sorted[first + half - 1] < value);
 		n -= half;
 	}
-	return (size_t) (base - sorted) + (*base < value);
+	return first + (sorted[first] < value);
 }
 
 /*

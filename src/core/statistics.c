@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Shorter runs are sorted by insertion. */
-#define INSERTION_LENGTH 24
+#define INSERTION_LENGTH 16
 
 static void
 insertion_sort(double *values, size_t n)
@@ -66,6 +66,61 @@ heap_sort(double *values, size_t n)
 }
 
 /*
+ * Bring the values that are smaller than the pivot to the front and return how
+ * many they are.  Which way a value goes decides no branch, as the processor
+ * could only guess it: Lomuto's partition with an exchange at every step.
+ */
+static size_t
+smaller_first(double *values, size_t n, double pivot)
+{
+	size_t		n_smaller = 0;
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+	{
+		double		value = values[i];
+
+		values[i] = values[n_smaller];
+		values[n_smaller] = value;
+		n_smaller += value < pivot;
+	}
+	return n_smaller;
+}
+
+/* The same for values that are smaller than the pivot or equal to it. */
+static size_t
+not_larger_first(double *values, size_t n, double pivot)
+{
+	size_t		n_not_larger = 0;
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+	{
+		double		value = values[i];
+
+		values[i] = values[n_not_larger];
+		values[n_not_larger] = value;
+		n_not_larger += value <= pivot;
+	}
+	return n_not_larger;
+}
+
+static double
+middle_of_three(double a, double b, double c)
+{
+	double		low = a < b ? a : b;
+	double		high = a < b ? b : a;
+
+	return c < low ? low : c > high ? high : c;
+}
+
+static double
+choose_pivot(const double *values, size_t n)
+{
+	return middle_of_three(values[n / 4], values[n / 2], values[n - 1 - n / 4]);
+}
+
+/*
  * Introsort (Musser 1997): quicksort that hands over to heapsort when it goes
  * too deep, so that no order of values makes it slow.
  */
@@ -74,31 +129,27 @@ introsort(double *values, size_t n, int depth)
 {
 	while (n > INSERTION_LENGTH)
 	{
-		double		pivot = values[n / 2];
-		size_t		i = 0;
-		size_t		j = n - 1;
+		double		pivot = choose_pivot(values, n);
+		size_t		n_smaller;
 
 		if (depth-- == 0)
 		{
 			heap_sort(values, n);
 			return;
 		}
-		for (;;)
-		{
-			double		swapped;
+		n_smaller = smaller_first(values, n, pivot);
+		introsort(values, n_smaller, depth);
+		values += n_smaller;
+		n -= n_smaller;
 
-			while (values[i] < pivot)
-				i++;
-			while (values[j] > pivot)
-				j--;
-			if (i >= j)
-				break;
-			swapped = values[i];
-			values[i++] = values[j];
-			values[j--] = swapped;
+		/* few are smaller where many are equal: those are in their place */
+		if (n_smaller <= n / 8)
+		{
+			size_t		n_equal = not_larger_first(values, n, pivot);
+
+			values += n_equal;
+			n -= n_equal;
 		}
-		introsort(values + i, n - i, depth);
-		n = i;
 	}
 	insertion_sort(values, n);
 }
@@ -171,45 +222,34 @@ sba_sort_sortable(uint64_t *words, uint64_t *scratch, size_t n)
 	memcpy(words, from, n * sizeof(uint64_t));
 }
 
-/* Bring the k-th smallest value to position k, smaller ones before it. */
+/* Bring the k-th smallest value to position k, smaller ones before it: quickselect. */
 double
 sba_select(double *values, size_t n, size_t k)
 {
 	size_t		low = 0;
-	size_t		high = n - 1;
+	size_t		high = n;
 
-	while (low < high)
+	while (high - low > INSERTION_LENGTH)
 	{
-		double		pivot = values[low + (high - low) / 2];
-		size_t		i = low;
-		size_t		j = high;
+		double		pivot = choose_pivot(values + low, high - low);
+		size_t		n_smaller = smaller_first(values + low, high - low, pivot);
 
-		for (;;)
+		if (k < low + n_smaller)
 		{
-			while (values[i] < pivot)
-				i++;
-			while (values[j] > pivot)
-				j--;
-			if (i <= j)
-			{
-				double		swapped = values[i];
-
-				values[i++] = values[j];
-				values[j] = swapped;
-				if (j == 0)
-					break;
-				j--;
-			}
-			if (i > j)
-				break;
+			high = low + n_smaller;
+			continue;
 		}
-		if (k <= j)
-			high = j;
-		else if (k >= i)
-			low = i;
-		else
-			break;
+		low += n_smaller;
+		if (n_smaller <= (high - low) / 8)
+		{
+			size_t		n_equal = not_larger_first(values + low, high - low, pivot);
+
+			if (k < low + n_equal)
+				return values[k];
+			low += n_equal;
+		}
 	}
+	insertion_sort(values + low, high - low);
 	return values[k];
 }
 
