@@ -19,6 +19,9 @@
 /* A mean over less than one request cannot be; it keeps sigma finite. */
 #define MIN_REQUESTS 1.0
 
+/* What is usual ends so far from what is expected. */
+#define BAND_SIGMAS 3.0
+
 /* FNV-1a, 64 bits */
 static uint64_t
 hash_byte(uint64_t hash, unsigned char byte)
@@ -64,6 +67,15 @@ sba_inverse_transform(SbaMetricKind kind, double offset, double z)
 		return root * root;
 	}
 	return fmax(exp(z > LARGEST_LOGARITHM ? LARGEST_LOGARITHM : z) - offset, 0.0);
+}
+
+void
+sba_expected_band(SbaMetricKind kind, double offset, double expected_z, double sigma,
+				  double *expected, double *lower, double *upper)
+{
+	*expected = sba_inverse_transform(kind, offset, expected_z);
+	*lower = sba_inverse_transform(kind, offset, expected_z - BAND_SIGMAS * sigma);
+	*upper = sba_inverse_transform(kind, offset, expected_z + BAND_SIGMAS * sigma);
 }
 
 int

@@ -81,6 +81,13 @@ extern uint64_t sba_feature_set_hash(const SbaMetric *metrics, int n_metrics);
 extern double sba_transform(SbaMetricKind kind, double offset, double value);
 extern double sba_inverse_transform(SbaMetricKind kind, double offset, double z);
 
+/*
+ * The value that z stands for, and the band of three sigma around it: what is
+ * usual, in the metric's unit.
+ */
+extern void sba_expected_band(SbaMetricKind kind, double offset, double expected_z, double sigma,
+							  double *expected, double *lower, double *upper);
+
 /* Slot of the profile for a local minute of the week (Monday 00:00 is 0). */
 extern int	sba_profile_slot(int minute_of_week);
 

@@ -70,8 +70,6 @@
 /* Evidence that a metric needs to be called a signal: one in ten. */
 #define SIGNAL_EVIDENCE 1.0
 
-#define BAND_SIGMAS 3.0
-
 /* No calibration comes near; products of so many of them stay finite. */
 #define MAX_TAIL_NUMBER 1e30
 
@@ -547,7 +545,6 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 		const SbaMetricModel *learnt = &model->metric[m];
 		SbaMetricVerdict *metric = &verdict->metric[m];
 		double		expected_z = features->expected_z[m];
-		double		band = BAND_SIGMAS * features->sigma[m];
 		double		by_run;
 
 		usable[m] = false;
@@ -555,9 +552,8 @@ sba_model_evaluate(const SbaModel *model, const SbaMetric *metrics, const double
 		if (!learnt->baseline.known)
 			continue;
 		verdict->n_known++;
-		metric->expected = sba_inverse_transform(learnt->kind, learnt->baseline.offset, expected_z);
-		metric->lower = sba_inverse_transform(learnt->kind, learnt->baseline.offset, expected_z - band);
-		metric->upper = sba_inverse_transform(learnt->kind, learnt->baseline.offset, expected_z + band);
+		sba_expected_band(learnt->kind, learnt->baseline.offset, expected_z, features->sigma[m],
+						  &metric->expected, &metric->lower, &metric->upper);
 		if (isnan(features->deviation[m]))
 			continue;
 		metric->present = true;

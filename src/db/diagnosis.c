@@ -15,9 +15,6 @@
 #include "pg/query.h"
 #include "pg/settings.h"
 
-/* The band of what is usual, as the comparison shows it. */
-#define BAND_SIGMAS 3.0
-
 /* In the history, a deviation from here on is not normal. */
 #define ABNORMAL_SIGMAS 4.0
 
@@ -84,11 +81,11 @@ describe_for_rules(const SbaEvaluatedSample *sample, int m, SbaRuleInput *input)
 	{
 		const SbaBaseline *baseline = &sample->model->metric[m].baseline;
 		double		usual = sba_profile_value(baseline, sba_profile_slot(sample->minute_of_week));
-		double		band = BAND_SIGMAS * sample->features->sigma[m];
+		double		usual_value;
 
 		input->expected = sample->verdict->metric[m].expected;
-		input->usual_lower = sba_inverse_transform(input->kind, baseline->offset, usual - band);
-		input->usual_upper = sba_inverse_transform(input->kind, baseline->offset, usual + band);
+		sba_expected_band(input->kind, baseline->offset, usual, sample->features->sigma[m],
+						  &usual_value, &input->usual_lower, &input->usual_upper);
 	}
 }
 

@@ -45,9 +45,8 @@ static SbaQuery active_incident_query = {
 	.expected = SPI_OK_SELECT,
 };
 
-/* The period's model, or the one that serves instead, with its period's name. */
-static const SbaActiveModel *
-find_model(const SbaService *service, const char *time_period, const char **fallback_period)
+const SbaActiveModel *
+sba_find_model(const SbaService *service, const char *time_period, const char **fallback_period)
 {
 	const SbaActiveModel *active = sba_active_model(service->name, time_period);
 	Datum		arguments[2];
@@ -64,13 +63,9 @@ find_model(const SbaService *service, const char *time_period, const char **fall
 	return sba_active_model(service->name, *fallback_period);
 }
 
-/*
- * Describe the model's metrics in the model's order, and where the catalog has
- * them; -1 for a metric that is no longer watched.
- */
-static void
-match_metrics(const SbaMetricCatalog *catalog, const SbaModel *model,
-			  SbaMetric *metrics, const char **units, int *catalog_index)
+void
+sba_match_metrics(const SbaMetricCatalog *catalog, const SbaModel *model,
+				  SbaMetric *metrics, const char **units, int *catalog_index)
 {
 	int			m;
 	int			c;
@@ -171,7 +166,7 @@ share_of_metrics(const SbaActiveModel *active, const int *catalog_index, SbaRead
 	{
 		const SbaMetricModel *metric = &active->model.metric[m];
 
-		/* NOLINTNEXTLINE: match_metrics() has filled it */
+		/* NOLINTNEXTLINE: sba_match_metrics() has filled it */
 		int			c = catalog_index[m];
 
 		if (!metric->baseline.known || active->is_sporadic[m] || c < 0)
@@ -284,14 +279,14 @@ sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service, S
 	SbaDrift	drift = {0};
 	SbaDiagnosis diagnosis;
 	double		budget = sba_budget_probability(service);
-	const SbaActiveModel *active = find_model(service, sample->time_period, &input.fallback_period);
+	const SbaActiveModel *active = sba_find_model(service, sample->time_period, &input.fallback_period);
 
 	if (active == NULL)
 	{
 		judge_without_model(detection, service, sample, outcome);
 		return;
 	}
-	match_metrics(detection->catalog, &active->model, metrics, units, catalog_index);
+	sba_match_metrics(detection->catalog, &active->model, metrics, units, catalog_index);
 	sba_order_values(sample->values, catalog_index, active->model.n_metrics, values);
 	sba_raise_bars(service, metrics, active->model.n_metrics);
 	if (sba_calendar_lookup(sample->calendar, SBA_CALENDAR_BUSY, sample->ts))

@@ -8,6 +8,7 @@
 #include "core/model.h"
 #include "core/severity.h"
 #include "db/calendar.h"
+#include "db/model_store.h"
 #include "db/objectives.h"
 
 /* What is to be recorded for one service, and what it returns. */
@@ -67,6 +68,20 @@ sba_seconds_before(TimestampTz ts, int64 seconds)
  */
 extern void sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service,
 							 SbaReadSample *sample, SbaOutcome *outcome);
+
+/*
+ * The period's model, or the one that serves instead, with its period's name;
+ * NULL without any.  Valid as long as that of sba_active_model().
+ */
+extern const SbaActiveModel *sba_find_model(const SbaService *service, const char *time_period,
+											const char **fallback_period);
+
+/*
+ * Describe the model's metrics in the model's order, and where the catalog has
+ * them; -1 for a metric that is no longer watched.
+ */
+extern void sba_match_metrics(const SbaMetricCatalog *catalog, const SbaModel *model,
+							  SbaMetric *metrics, const char **units, int *catalog_index);
 
 /*
  * How far a verdict can be trusted, 0 to 1, for a period of this confidence.

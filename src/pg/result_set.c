@@ -7,6 +7,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "pg/result_set.h"
@@ -37,6 +38,35 @@ sba_text_array_argument(FunctionCallInfo fcinfo, int number)
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("the array of services has %d dimensions, it must have one", ARR_NDIM(array))));
+				 errmsg("the array of names has %d dimensions, it must have one", ARR_NDIM(array))));
 	return array;
+}
+
+/* An instant that must be given and finite. */
+static TimestampTz
+instant_argument(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	TimestampTz instant;
+
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+	instant = PG_GETARG_TIMESTAMPTZ(number);
+	if (TIMESTAMP_NOT_FINITE(instant))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("%s must be finite", name)));
+	return instant;
+}
+
+void
+sba_span_argument(FunctionCallInfo fcinfo, int number, TimestampTz *since, TimestampTz *until)
+{
+	*since = instant_argument(fcinfo, number, "since");
+	*until = instant_argument(fcinfo, number + 1, "until");
+	if (*since > *until)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("since must not be after until")));
 }

@@ -95,24 +95,6 @@ load_labels(Labels *labels)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/* An instant that must be given and finite. */
-static TimestampTz
-instant_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	TimestampTz instant;
-
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	instant = PG_GETARG_TIMESTAMPTZ(number);
-	if (TIMESTAMP_NOT_FINITE(instant))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("%s must be finite", name)));
-	return instant;
-}
-
 static SbaBacktest *
 prepare(FunctionCallInfo fcinfo, TimestampTz *since, TimestampTz *until)
 {
@@ -120,12 +102,7 @@ prepare(FunctionCallInfo fcinfo, TimestampTz *since, TimestampTz *until)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("a service's name must not be null")));
-	*since = instant_argument(fcinfo, 1, "since");
-	*until = instant_argument(fcinfo, 2, "until");
-	if (*since > *until)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("since must not be after until")));
+	sba_span_argument(fcinfo, 1, since, until);
 	return sba_prepare_backtest(text_to_cstring(PG_GETARG_TEXT_PP(0)),
 								PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
 }
