@@ -97,9 +97,10 @@ identify_incident(void *context, int name, int64_t first_seen_us, char *id)
 	const SbaBacktest *backtest = context;
 	int64		unix_us = first_seen_us +
 	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	int64		magnitude_us = unix_us < 0 ? -unix_us : unix_us;
 	char	   *text = psprintf("%s_%s" INT64_FORMAT ".%06d", backtest->fingerprint[name],
-								unix_us < 0 ? "-" : "", Abs(unix_us) / USECS_PER_SEC,
-								(int) (Abs(unix_us) % USECS_PER_SEC));
+								unix_us < 0 ? "-" : "", magnitude_us / USECS_PER_SEC,
+								(int) (magnitude_us % USECS_PER_SEC));
 
 	strlcpy(id, short_hash("incident_", text), SBA_INCIDENT_ID_SIZE);
 }
