@@ -37,7 +37,10 @@ SET smartbox_anomaly.time_zone = '';
 RESET smartbox_anomaly.time_zone;
 SET smartbox_anomaly.vm_timeout = '2s';
 SHOW smartbox_anomaly.vm_timeout;
+-- the server's own words, which not all versions choose alike
+\set VERBOSITY sqlstate
 SET smartbox_anomaly.vm_timeout = '0';
+\set VERBOSITY default
 SET smartbox_anomaly.vm_max_retries = 11;
 RESET smartbox_anomaly.vm_timeout;
 
@@ -51,8 +54,10 @@ SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1:8428';
 SET smartbox_anomaly.environment = 'test';
 SET smartbox_anomaly.time_zone = 'UTC';
 SET smartbox_anomaly.vm_password_file = '/tmp/x';
+\set VERBOSITY sqlstate
 SHOW smartbox_anomaly.vm_endpoint;
 SHOW smartbox_anomaly.vm_password_file;
+\set VERBOSITY default
 SELECT name FROM pg_settings WHERE name ~ '^smartbox_anomaly.vm_.*(file|user|proxy|endpoint)';
 RESET ROLE;
 DROP ROLE regress_sba_reader;
