@@ -208,11 +208,19 @@ sba_find_regimes(SbaMetricKind kind, const int64_t *time_s, const double *residu
 	for (i = 1; i < n_cuts; i++)
 	{
 		int			cut = cuts[i];
-		size_t		end = cut + 1 < n_days ? days[cut + 1].first_row : n_rows;
 		int			n_before = cut - cuts[i - 1] < DAYS_COMPARED ? cut - cuts[i - 1] : DAYS_COMPARED;
 		int			n_after = cuts[i + 1] - cut < DAYS_COMPARED ? cuts[i + 1] - cut : DAYS_COMPARED;
+		int			last = cut + n_after / 2 + 1;
+		size_t		begin = days[cut - n_before / 2].first_row;
+		size_t		end = last < n_days ? days[last].first_row : n_rows;
 
-		regimes->first_row[i] = row_of_change(residual, days[cut - 1].first_row, end,
+		/*
+		 * the medians stay the same when the cut lies beside the change by
+		 * less than half of their days
+		 */
+		if (begin <= regimes->first_row[i - 1])
+			begin = regimes->first_row[i - 1] + 1;
+		regimes->first_row[i] = row_of_change(residual, begin, end,
 											  median_of_days(days + cut - n_before, n_before),
 											  median_of_days(days + cut, n_after));
 	}
