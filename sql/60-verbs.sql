@@ -111,7 +111,7 @@ COMMENT ON PROCEDURE smartbox.collect_for_cycle() IS
 
 -- A procedure that commits cannot have a search_path of its own: every name
 -- in it is qualified.
-CREATE PROCEDURE run_cycle()
+CREATE PROCEDURE smartbox.collect_and_detect()
 LANGUAGE plpgsql
 AS $$
 BEGIN
@@ -119,6 +119,17 @@ BEGIN
     COMMIT;
     PERFORM smartbox.judge_samples();
     COMMIT;
+END
+$$;
+
+COMMENT ON PROCEDURE smartbox.collect_and_detect() IS
+    'one cycle without delivery: collects, commits, detects, commits; for background workers, where delivery is a job of its own';
+
+CREATE PROCEDURE run_cycle()
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    CALL smartbox.collect_and_detect();
     IF smartbox.delivery_obstacle() IS NULL THEN
         CALL @extschema@.deliver_alerts();
     END IF;

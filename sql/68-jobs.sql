@@ -37,7 +37,7 @@ COMMENT ON COLUMN smartbox.jobs.command IS 'one statement, run with the rights o
 COMMENT ON COLUMN smartbox.jobs.every IS 'how often, counted from midnight UTC; with at_local NULL too: each smartbox_anomaly.sample_interval';
 COMMENT ON COLUMN smartbox.jobs.delay IS 'how much later than the clock says';
 COMMENT ON COLUMN smartbox.jobs.at_local IS 'once a day at this time in the zone smartbox_anomaly.time_zone';
-COMMENT ON COLUMN smartbox.jobs.on_alert IS 'also at once when a transaction with new alerts has committed';
+COMMENT ON COLUMN smartbox.jobs.on_alert IS 'also at once when a transaction with new alerts has committed, and when an alert is to be tried again';
 COMMENT ON COLUMN smartbox.jobs.timeout IS 'a run that takes longer is cancelled, and has failed';
 COMMENT ON COLUMN smartbox.jobs.enabled IS 'false: does not run by itself';
 COMMENT ON COLUMN smartbox.jobs.description IS 'for people';
@@ -98,19 +98,40 @@ $$;
 COMMENT ON FUNCTION smartbox.next_run(interval, interval, time, text, timestamptz) IS
     'the first time after an instant that a job is due: each multiple of an interval since midnight UTC, or a time of the day in a zone, both with a delay';
 
+-- What is to be repeated comes in many small portions; five seconds make them
+-- few.
+CREATE FUNCTION smartbox.next_delivery(after timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+AS $$
+    SELECT greatest(min(n.at), after + interval '5 seconds')
+    FROM (
+        SELECT d.next_attempt_at FROM smartbox.deliveries AS d WHERE d.next_attempt_at > after
+        UNION ALL
+        SELECT d.resend_at FROM smartbox.deliveries AS d WHERE d.resend_at > after
+    ) AS n(at)
+    HAVING count(*) > 0
+$$;
+
+COMMENT ON FUNCTION smartbox.next_delivery(timestamptz) IS
+    'the first time after an instant that an alert is to be tried or repeated; NULL: none is';
+
 CREATE FUNCTION smartbox.next_run(job smartbox.jobs, after timestamptz) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT smartbox.next_run(
-        coalesce(job.every, nullif(current_setting('smartbox_anomaly.sample_interval', true), '')::interval, '5 minutes'),
-        job.delay, job.at_local,
-        coalesce(nullif(current_setting('smartbox_anomaly.time_zone', true), ''), 'UTC'),
-        after)
+    SELECT least(
+        smartbox.next_run(
+            coalesce(job.every, nullif(current_setting('smartbox_anomaly.sample_interval', true), '')::interval, '5 minutes'),
+            job.delay, job.at_local,
+            coalesce(nullif(current_setting('smartbox_anomaly.time_zone', true), ''), 'UTC'),
+            after),
+        CASE WHEN job.on_alert THEN smartbox.next_delivery(after) END)
 $$;
 
 COMMENT ON FUNCTION smartbox.next_run(smartbox.jobs, timestamptz) IS
-    'the first time after an instant that this job is due by its clock';
+    'the first time after an instant that this job is due by its clock, or for an alert that is to be tried again';
 
 -- ---------------------------------------------------------------------------
 -- Changing a job
@@ -346,13 +367,17 @@ COMMENT ON FUNCTION smartbox.worker_state() IS
 -- The jobs that come with the extension
 -- ---------------------------------------------------------------------------
 
--- Sources need a moment until what they were sent can be asked for.
-INSERT INTO smartbox.jobs (job, command, every, delay, at_local, timeout, description, shipped) VALUES
-    ('collect_and_detect', 'CALL @extschema@.run_cycle()', NULL, '35 seconds', NULL, '15 minutes',
+-- Sources need a moment until what they were sent can be asked for.  Alerts
+-- wake who delivers them; its clock is for what nothing announces, such as a
+-- receiver that was switched on by a restore.
+INSERT INTO smartbox.jobs (job, command, every, delay, at_local, on_alert, timeout, description, shipped) VALUES
+    ('collect_and_detect', 'CALL smartbox.collect_and_detect()', NULL, '35 seconds', NULL, false, '15 minutes',
      'one cycle per sample interval: fetches the newest samples and judges them', true),
-    ('train', 'SELECT pg_catalog.count(*) FROM @extschema@.train_models()', NULL, '0', '02:00', '6 hours',
+    ('deliver', 'CALL @extschema@.deliver_alerts()', '1 minute', '0', NULL, true, '15 minutes',
+     'sends alerts as soon as they are there, and again what could not be sent', true),
+    ('train', 'SELECT pg_catalog.count(*) FROM @extschema@.train_models()', NULL, '0', '02:00', false, '6 hours',
      'learns anew from the last 30 days, at night', true),
-    ('retention', 'CALL @extschema@.apply_retention()', '1 hour', '20 minutes', NULL, '1 hour',
+    ('retention', 'CALL @extschema@.apply_retention()', '1 hour', '20 minutes', NULL, false, '1 hour',
      'deletes what is too old', true);
 
 CREATE TRIGGER replace_shipped BEFORE INSERT ON smartbox.jobs
@@ -386,6 +411,13 @@ CREATE TRIGGER wake_workers AFTER INSERT OR DELETE OR UPDATE OF every, delay, at
 CREATE TRIGGER wake_workers AFTER INSERT ON smartbox.alerts
     FOR EACH ROW WHEN (NEW.created_at = pg_catalog.now())
     EXECUTE FUNCTION smartbox.wake_workers('alert');
+
+-- Whoever arms delivery or puts a receiver right wants to see what waits go out.
+CREATE TRIGGER wake_workers AFTER INSERT ON smartbox.delivery_arming
+    FOR EACH STATEMENT EXECUTE FUNCTION smartbox.wake_workers('alert');
+
+CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE ON smartbox.receivers
+    FOR EACH STATEMENT EXECUTE FUNCTION smartbox.wake_workers('alert');
 
 SELECT pg_catalog.pg_extension_config_dump('smartbox.jobs', 'WHERE NOT shipped');
 SELECT pg_catalog.pg_extension_config_dump('smartbox.job_history', '');

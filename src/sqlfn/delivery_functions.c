@@ -83,11 +83,16 @@ record(const SbaReceiver *receiver, List *claimed, const SbaAlertMessage *messag
 	}
 }
 
-/*
- * Claim some messages for a receiver, send and record them.  Returns whether
- * there may be more worth trying.
- */
-static bool
+/* What came of a turn of a receiver. */
+typedef enum Turn
+{
+	NOTHING_WAS_DUE,
+	NOTHING_WAS_ANSWERED,
+	SOMETHING_WAS_ANSWERED
+} Turn;
+
+/* Claim some messages for a receiver, send and record them. */
+static Turn
 deliver_some(const SbaReceiver *receiver, List *(*claim) (const char *receiver, int most))
 {
 	int			level = sba_pin_search_path();
@@ -100,7 +105,7 @@ deliver_some(const SbaReceiver *receiver, List *(*claim) (const char *receiver, 
 	AtEOXact_GUC(true, level);
 	SPI_commit();
 	if (claimed == NIL)
-		return false;
+		return NOTHING_WAS_DUE;
 
 	messages = palloc0(sizeof(SbaAlertMessage) * list_length(claimed));
 	foreach(cell, claimed)
@@ -117,32 +122,39 @@ deliver_some(const SbaReceiver *receiver, List *(*claim) (const char *receiver, 
 	record(receiver, claimed, messages);
 	AtEOXact_GUC(true, level);
 	SPI_commit();
-	return n_answered > 0;
+	return n_answered > 0 ? SOMETHING_WAS_ANSWERED : NOTHING_WAS_ANSWERED;
 }
 
-/* Everything that is due for a receiver, as long as it answers. */
-static void
-deliver_to(const SbaReceiver *receiver)
+/* Returns whether there may be more for this receiver that is worth trying. */
+static bool
+take_turn(const SbaReceiver *receiver, MemoryContext batch)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	MemoryContext batch = AllocSetContextCreate(caller, "smartbox_anomaly deliveries",
-												ALLOCSET_DEFAULT_SIZES);
-	bool		more;
+	MemoryContext caller = MemoryContextSwitchTo(batch);
+	Turn		turn = deliver_some(receiver, sba_claim_deliveries);
 
-	do
+	if (turn == NOTHING_WAS_DUE)
+		turn = deliver_some(receiver, sba_claim_resends);
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(batch);
+	return turn == SOMETHING_WAS_ANSWERED;
+}
+
+/* Everything that is due, in turns, so that a slow receiver keeps nobody waiting. */
+static void
+deliver_to_all(List *receivers)
+{
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly deliveries",
+												ALLOCSET_DEFAULT_SIZES);
+	ListCell   *cell;
+
+	while (receivers != NIL)
 	{
-		MemoryContextSwitchTo(batch);
-		more = deliver_some(receiver, sba_claim_deliveries);
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(batch);
-	} while (more);
-	do
-	{
-		MemoryContextSwitchTo(batch);
-		more = deliver_some(receiver, sba_claim_resends);
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(batch);
-	} while (more);
+		foreach(cell, receivers)
+		{
+			if (!take_turn(lfirst(cell), batch))
+				receivers = foreach_delete_current(receivers, cell);
+		}
+	}
 	MemoryContextDelete(batch);
 }
 
@@ -155,7 +167,6 @@ sba_deliver_alerts(PG_FUNCTION_ARGS)
 	CallContext *call = castNode(CallContext, fcinfo->context);
 	const char *obstacle;
 	List	   *receivers = NIL;
-	ListCell   *cell;
 	int			level;
 
 	if (call->atomic)
@@ -174,8 +185,7 @@ sba_deliver_alerts(PG_FUNCTION_ARGS)
 	if (obstacle != NULL)
 		ereport(NOTICE,
 				(errmsg("no alerts are sent: %s", obstacle)));
-	foreach(cell, receivers)
-		deliver_to(lfirst(cell));
+	deliver_to_all(receivers);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

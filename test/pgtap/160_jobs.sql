@@ -6,7 +6,7 @@ SET LOCAL TimeZone = 'UTC';
 CREATE EXTENSION IF NOT EXISTS pgtap;
 LOAD 'smartbox_anomaly';
 SET LOCAL smartbox_anomaly.time_zone = 'Europe/Paris';
-SELECT plan(44);
+SELECT plan(51);
 
 -- The clock.
 CREATE FUNCTION pg_temp.at(after timestamptz, every interval, delay interval = '0') RETURNS timestamptz LANGUAGE sql
@@ -83,6 +83,25 @@ SELECT results_eq($$ SELECT error, status FROM smartbox.job_history WHERE job = 
 SELECT is(pg_temp.claim('2026-03-28 03:00+00', 'train'), 'train', 'two weeks later');
 SELECT smartbox.finish_job('train', '2026-03-28 03:00:05+00', NULL);
 SELECT is((SELECT count(*) FROM smartbox.job_history WHERE job = 'train'), 1::bigint, 'it has forgotten them');
+
+-- Delivering.
+UPDATE smartbox.jobs SET enabled = job = 'deliver';
+SELECT is(pg_temp.claim('2026-03-28 03:05:10+00'), NULL, 'no alert is there');
+SELECT is(smartbox.next_job_due(), '2026-03-28 03:06+00'::timestamptz, 'delivery has its clock');
+SELECT smartbox.wake_jobs_for_alerts('2026-03-28 03:05:20+00');
+SELECT is(pg_temp.claim('2026-03-28 03:05:20+00'), 'deliver', 'but an alert makes it due at once');
+SELECT smartbox.wake_jobs_for_alerts('2026-03-28 03:05:21+00');
+SELECT smartbox.finish_job('deliver', '2026-03-28 03:05:25+00', NULL);
+SELECT is(pg_temp.claim('2026-03-28 03:05:25+00'), 'deliver', 'one that came while it ran, when that has ended');
+INSERT INTO smartbox.deliveries (service, incident_id, alert_number, receiver, status, next_attempt_at, sent_at, resend_at) VALUES
+    ('booking', 'incident_1', 1, 'past', 'pending', '2026-03-28 03:05+00', NULL, NULL),
+    ('booking', 'incident_1', 1, 'retry', 'pending', '2026-03-28 03:05:41.5+00', NULL, NULL),
+    ('booking', 'incident_1', 1, 'resend', 'sent', NULL, '2026-03-28 03:05+00', '2026-03-28 03:05:44+00');
+SELECT smartbox.finish_job('deliver', '2026-03-28 03:05:27+00', NULL);
+SELECT is(pg_temp.claim('2026-03-28 03:05:27+00'), NULL, 'what could not be sent');
+SELECT is(smartbox.next_job_due(), '2026-03-28 03:05:41.5+00'::timestamptz, 'is tried again when its pause is over, before the clock says so');
+SELECT is(smartbox.next_delivery('2026-03-28 03:05:41.5+00'), '2026-03-28 03:05:46.5+00'::timestamptz, 'what is to be repeated soon after waits for five seconds');
+UPDATE smartbox.jobs SET enabled = true;
 
 -- A process that is gone: no backend ever has the id 0.
 UPDATE smartbox.jobs SET running_pid = 0, running_process = now(), last_started_at = '2026-03-28 03:10+00' WHERE job = 'train';
