@@ -26,6 +26,7 @@ INSTALL_SCRIPT_SQL := sql/$(EXTENSION)--$(EXTVERSION).sql
 SQL_PARTS := $(sort $(wildcard $(source)/sql/[0-9]*.sql))
 DATA = $(patsubst $(source)/%,%,$(wildcard $(source)/sql/$(EXTENSION)--*--*.sql))
 DATA_built = $(INSTALL_SCRIPT_SQL)
+SCRIPTS_built = bin/smartbox-train bin/smartbox-inference
 
 PG_CPPFLAGS = -I$(source)/src -DSBA_VERSION='"$(EXTVERSION)"' $(EXPORT_CPPFLAGS)
 # Functions called through pointers have parameters that not all of them use,
@@ -54,6 +55,11 @@ $(OBJS): $(wildcard $(source)/src/*/*.h) $(source)/$(EXTENSION).control $(source
 $(INSTALL_SCRIPT_SQL): $(SQL_PARTS) $(source)/$(EXTENSION).control
 	@$(MKDIR_P) $(@D)
 	cat $(SQL_PARTS) </dev/null > $@
+
+$(SCRIPTS_built): $(source)/bin/smartbox.sh $(source)/$(EXTENSION).control
+	@$(MKDIR_P) $(@D)
+	sed -e 's/@PROGRAM@/$(@F)/' -e 's/@VERSION@/$(EXTVERSION)/' $< > $@
+	chmod +x $@
 
 ifdef VPATH
 build_folders := $(sort $(dir $(OBJS)))
