@@ -142,19 +142,16 @@ COMMENT ON COLUMN smartbox.signal_bars.relative_deviation IS 'what deviates by l
 -- A quarter beyond what was seen, since the next time is never the same: a
 -- metric that went to 4 times the usual must go beyond 5 times, one that fell
 -- to a fifth below a sixth and a bit.
-CREATE FUNCTION smartbox.set_signal_bars(of_service text, of_incident text, verdict text) RETURNS void
-LANGUAGE plpgsql
+CREATE FUNCTION smartbox.bars_beyond(
+    of_service text, of_incident text,
+    OUT metric text, OUT direction text, OUT absolute_deviation double precision, OUT relative_deviation double precision)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    DELETE FROM smartbox.signal_bars AS b
-    WHERE b.service = of_service AND b.incident_id = of_incident;
-    IF verdict <> 'not_anomaly' THEN
-        RETURN;
-    END IF;
-
-    INSERT INTO smartbox.signal_bars (service, metric, direction, incident_id, absolute_deviation, relative_deviation)
-    SELECT of_service, v.metric, v.direction, of_incident,
+    RETURN QUERY
+    SELECT v.metric, v.direction,
         max(abs(v.bar - v.expected)),
         coalesce(max(abs(v.bar - v.expected) / nullif(v.expected, 0)), 0)
     FROM (
@@ -174,6 +171,24 @@ BEGIN
             AND c.value >= 0 AND c.expected >= 0
     ) AS v
     GROUP BY v.metric, v.direction;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.bars_beyond(text, text) IS
+    'the bars that not_anomaly sets for an incident: a quarter beyond what its detections saw, for each metric and direction that was a signal of the model';
+
+CREATE FUNCTION smartbox.set_signal_bars(of_service text, of_incident text, verdict text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM smartbox.signal_bars AS b
+    WHERE b.service = of_service AND b.incident_id = of_incident;
+    IF verdict = 'not_anomaly' THEN
+        INSERT INTO smartbox.signal_bars (service, metric, direction, incident_id, absolute_deviation, relative_deviation)
+        SELECT of_service, b.metric, b.direction, of_incident, b.absolute_deviation, b.relative_deviation
+        FROM smartbox.bars_beyond(of_service, of_incident) AS b;
+    END IF;
 END
 $$;
 
@@ -216,6 +231,34 @@ $$;
 COMMENT ON FUNCTION smartbox.service_clock(text) IS
     'instant of the last sample that a service was judged by: the time at which a person acts for the incidents of that service';
 
+CREATE FUNCTION smartbox.refuse_unknown_incident(id text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'no_data_found',
+        MESSAGE = CASE WHEN id IS NULL THEN 'the id of the incident must not be null'
+            ELSE format('incident "%s" is not known', id) END,
+        HINT = (
+            SELECT coalesce('Active now: ' || string_agg(
+                    format('%s (%s of %s)', n.incident_id, n.anomaly_name, n.service), ', ' ORDER BY n.nearness, n.incident_id)
+                    || '.',
+                'No incident is active now; smartbox.incidents has them all.')
+            FROM (
+                SELECT i.incident_id, i.anomaly_name, i.service,
+                    row_number() OVER (ORDER BY i.service = id DESC, left(i.incident_id, 13) = left(id, 13) DESC,
+                        i.status = 'SUSPECTED', i.severity DESC, i.last_seen DESC, i.incident_id) AS nearness
+                FROM smartbox.incidents AS i
+                WHERE i.status <> 'CLOSED'
+            ) AS n
+            WHERE n.nearness <= 5);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.refuse_unknown_incident(text) IS
+    'the error for an id that no incident has, with those that are active';
+
 CREATE FUNCTION smartbox.lock_incident(id text) RETURNS smartbox.incidents
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -237,23 +280,7 @@ BEGIN
         FOR NO KEY UPDATE;
     END IF;
     IF incident.incident_id IS NULL THEN
-        RAISE EXCEPTION USING
-            ERRCODE = 'no_data_found',
-            MESSAGE = CASE WHEN id IS NULL THEN 'the id of the incident must not be null'
-                ELSE format('incident "%s" is not known', id) END,
-            HINT = (
-                SELECT coalesce('Active now: ' || string_agg(
-                        format('%s (%s of %s)', n.incident_id, n.anomaly_name, n.service), ', ' ORDER BY n.nearness, n.incident_id)
-                        || '.',
-                    'No incident is active now; smartbox.incidents has them all.')
-                FROM (
-                    SELECT i.incident_id, i.anomaly_name, i.service,
-                        row_number() OVER (ORDER BY i.service = id DESC, left(i.incident_id, 13) = left(id, 13) DESC,
-                            i.status = 'SUSPECTED', i.severity DESC, i.last_seen DESC, i.incident_id) AS nearness
-                    FROM smartbox.incidents AS i
-                    WHERE i.status <> 'CLOSED'
-                ) AS n
-                WHERE n.nearness <= 5);
+        PERFORM smartbox.refuse_unknown_incident(id);
     END IF;
     RETURN incident;
 END

@@ -323,6 +323,7 @@ SELECT
     p.false_alarms,
     p.short_alarms,
     p.reopenings,
+    p.newest_incident_id,
     r.remedy,
     r.statement
 FROM (
@@ -383,5 +384,6 @@ COMMENT ON COLUMN smartbox.noisy_patterns.judged IS 'of these, somebody gave a v
 COMMENT ON COLUMN smartbox.noisy_patterns.false_alarms IS 'of these, not_anomaly';
 COMMENT ON COLUMN smartbox.noisy_patterns.short_alarms IS 'alarms that were detected in at most one cycle more than it took to confirm them';
 COMMENT ON COLUMN smartbox.noisy_patterns.reopenings IS 'times that one of them came back and was reopened';
+COMMENT ON COLUMN smartbox.noisy_patterns.newest_incident_id IS 'the last of them: what try_remedies() takes';
 COMMENT ON COLUMN smartbox.noisy_patterns.remedy IS 'what may make it quieter, in words';
 COMMENT ON COLUMN smartbox.noisy_patterns.statement IS 'the statement that does it; only a proposal: look at the incidents first';

@@ -24,6 +24,7 @@
 #include "db/payload.h"
 #include "db/replay.h"
 #include "db/rules.h"
+#include "db/signal_bars.h"
 #include "pg/query.h"
 #include "pg/settings.h"
 
@@ -124,6 +125,8 @@ sba_prepare_backtest(const char *service, Jsonb * options)
 	backtest->periods = sba_load_periods();
 	backtest->service = sba_load_service(service);
 	sba_read_backtest_options(options, backtest->catalog, backtest->service, &backtest->options);
+	if (backtest->options.signal_bars)
+		sba_raise_bars(backtest->service, backtest->catalog->metric, backtest->catalog->n_metrics);
 	for (m = 0; m < backtest->catalog->n_metrics; m++)
 	{
 		const char *metric = backtest->catalog->metric[m].name;
@@ -328,7 +331,9 @@ begin(SbaBacktest *backtest, TimestampTz since, TimestampTz until)
 	replay->callback.func = free_incidents;
 	replay->callback.arg = &backtest->machine;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &replay->callback);
-	replay->n_rules = sba_rules_of(backtest->service->name, &replay->rules);
+	if (backtest->options.hard_rules)
+		replay->n_rules = sba_rules_with(backtest->service->name, backtest->options.own_rules,
+										 backtest->options.n_own_rules, &replay->rules);
 	replay->objectives = sba_load_objectives(backtest->catalog, backtest->service, 1, since, until);
 	for (m = 0; m < backtest->catalog->n_metrics; m++)
 		replay->catalog_index[m] = m;

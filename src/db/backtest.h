@@ -13,6 +13,7 @@
 #include "core/model.h"
 #include "db/catalog.h"
 #include "db/periods.h"
+#include "db/rules.h"
 
 /* How a replay differs from what the catalogs say. */
 typedef struct SbaBacktestOptions
@@ -21,6 +22,10 @@ typedef struct SbaBacktestOptions
 	bool		by_period;		/* else one model for the whole week */
 	bool		forests;
 	bool		calendar;
+	bool		hard_rules;
+	bool		signal_bars;	/* those of the table */
+	SbaStoredRule *own_rules;	/* as if the service had them */
+	int			n_own_rules;
 	Interval	lookback;
 	Interval	retrain;		/* zero: never */
 	SbaIncidentRules rules;

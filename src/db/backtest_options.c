@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "db/backtest.h"
+#include "db/signal_bars.h"
 #include "pg/query.h"
 
 #define MAX_CYCLES 1000
@@ -34,6 +35,24 @@ static SbaQuery rules_query = {
 	" WHERE s.service = $1",
 	.n_arguments = 1,
 	.argument_types = {TEXTOID},
+	.expected = SPI_OK_SELECT,
+};
+
+static SbaQuery bars_query = {
+	.text = "SELECT metric, direction, absolute_deviation, relative_deviation"
+	" FROM pg_catalog.jsonb_to_recordset($1)"
+	" AS b(metric text, direction text, absolute_deviation double precision, relative_deviation double precision)",
+	.n_arguments = 1,
+	.argument_types = {JSONBOID},
+	.expected = SPI_OK_SELECT,
+};
+
+static SbaQuery limits_query = {
+	.text = "SELECT metric, comparison, threshold, severity::text, coalesce(min_requests, 0), coalesce(enabled, true)"
+	" FROM pg_catalog.jsonb_to_recordset($1) AS r(metric text, comparison text, threshold double precision,"
+	" severity smartbox.severity, min_requests double precision, enabled boolean)",
+	.n_arguments = 1,
+	.argument_types = {JSONBOID},
 	.expected = SPI_OK_SELECT,
 };
 
@@ -107,7 +126,7 @@ read_interval(const char *option, const JsonbValue * value)
 }
 
 static int
-metric_named(const SbaMetricCatalog *catalog, const JsonbValue * name)
+metric_named(const SbaMetricCatalog *catalog, const char *name, int length)
 {
 	StringInfoData known;
 	int			m;
@@ -115,14 +134,13 @@ metric_named(const SbaMetricCatalog *catalog, const JsonbValue * name)
 	initStringInfo(&known);
 	for (m = 0; m < catalog->n_metrics; m++)
 	{
-		if (name->val.string.len == strlen(catalog->metric[m].name) &&
-			memcmp(name->val.string.val, catalog->metric[m].name, name->val.string.len) == 0)
+		if (length == strlen(catalog->metric[m].name) && memcmp(name, catalog->metric[m].name, length) == 0)
 			return m;
 		appendStringInfo(&known, "%s%s", m > 0 ? ", " : "", catalog->metric[m].name);
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("metric \"%.*s\" is not known", name->val.string.len, name->val.string.val),
+			 errmsg("metric \"%.*s\" is not known", length, name),
 			 errhint("There are: %s.", known.data)));
 }
 
@@ -228,7 +246,7 @@ read_metrics(const Reader *reader, const char *option, JsonbValue * value)
 			continue;
 		if (element.type != jbvString)
 			refuse(option, "an array of names of metrics");
-		wanted[metric_named(&all, &element)] = true;
+		wanted[metric_named(&all, element.val.string.val, element.val.string.len)] = true;
 	}
 	catalog->n_metrics = 0;
 	for (m = 0; m < all.n_metrics; m++)
@@ -265,7 +283,8 @@ read_minimum(const Reader *reader, const char *option, JsonbValue * value)
 		double		number;
 
 		if (token == WJB_KEY)
-			metric = &reader->catalog->metric[metric_named(reader->catalog, &element)];
+			metric = &reader->catalog->metric[metric_named(reader->catalog, element.val.string.val,
+														   element.val.string.len)];
 		if (token != WJB_VALUE)
 			continue;
 		number = read_number(option, &element, -DBL_MIN, DBL_MAX, allowed);
@@ -275,6 +294,91 @@ read_minimum(const Reader *reader, const char *option, JsonbValue * value)
 		else
 			metric->min_absolute_deviation = number;
 	}
+}
+
+/*
+ * Rows of a table as an array of objects: run the query that reads them.
+ * Returns how many there are.
+ */
+static uint64
+read_rows(const char *option, JsonbValue * value, SbaQuery *query, const char *allowed)
+{
+	Datum		argument;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		refuse(option, allowed);
+	argument = JsonbPGetDatum(JsonbValueToJsonb(value));
+	sba_query_run(query, &argument, NULL, 0);
+	return SPI_processed;
+}
+
+/* Bars beside those of smartbox.signal_bars, or none at all. */
+static void
+read_signal_bars(const Reader *reader, const char *option, JsonbValue * value)
+{
+	const char *allowed = "true, false, or an array of objects with metric, direction (high or low), "
+	"absolute_deviation and relative_deviation";
+	uint64		n;
+	uint64		row;
+
+	if (value->type == jbvBool)
+	{
+		reader->options->signal_bars = value->val.boolean;
+		return;
+	}
+	n = read_rows(option, value, &bars_query, allowed);
+	for (row = 0; row < n; row++)
+	{
+		char	   *name = sba_result_text(row, 1);
+		char	   *direction = sba_result_text(row, 2);
+		SbaDeviationBar bar = {sba_result_float8(row, 3, -1), sba_result_float8(row, 4, -1)};
+
+		if (name == NULL || direction == NULL || !(bar.absolute >= 0) || !(bar.relative >= 0) ||
+			(strcmp(direction, "high") != 0 && strcmp(direction, "low") != 0))
+			refuse(option, allowed);
+		sba_raise_bar(&reader->catalog->metric[metric_named(reader->catalog, name, strlen(name))],
+					  strcmp(direction, "high") == 0, bar);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Rules as if they were the service's own, or none at all. */
+static void
+read_rules(const Reader *reader, const char *option, JsonbValue * value)
+{
+	const char *allowed = "true, false, or an array of objects with metric, comparison, threshold and severity "
+	"as smartbox.rules has them";
+	SbaBacktestOptions *options = reader->options;
+	uint64		n;
+	uint64		row;
+
+	if (value->type == jbvBool)
+	{
+		options->hard_rules = value->val.boolean;
+		return;
+	}
+	n = read_rows(option, value, &limits_query, allowed);
+	options->own_rules = palloc0(sizeof(SbaStoredRule) * (n + 1));
+	options->n_own_rules = (int) n;
+	for (row = 0; row < n; row++)
+	{
+		SbaStoredRule *own = &options->own_rules[row];
+		char	   *comparison = sba_result_text(row, 2);
+		char	   *severity = sba_result_text(row, 4);
+
+		own->service = reader->service->name;
+		own->enabled = sba_result_bool(row, 6);
+		own->rule.metric = sba_result_text(row, 1);
+		own->rule.threshold = sba_result_float8(row, 3, -1);
+		own->rule.min_requests = sba_result_float8(row, 5, 0);
+		own->rule.is_own = true;
+		if (own->rule.metric == NULL || comparison == NULL || severity == NULL || !(own->rule.threshold >= 0) ||
+			!sba_comparison_by_name(comparison, &own->rule.comparison) ||
+			!sba_severity_by_name(severity, &own->rule.severity) || own->rule.severity == SBA_SEVERITY_NONE)
+			refuse(option, allowed);
+		metric_named(reader->catalog, own->rule.metric, strlen(own->rule.metric));
+	}
+	SPI_freetuptable(SPI_tuptable);
 }
 
 static const struct
@@ -297,6 +401,8 @@ static const struct
 	{"periods", read_periods},
 	{"resolution_grace_cycles", read_grace},
 	{"retrain", read_retrain},
+	{"rules", read_rules},
+	{"signal_bars", read_signal_bars},
 	{"threshold", read_threshold},
 };
 
@@ -336,6 +442,7 @@ sba_read_backtest_options(Jsonb * json, SbaMetricCatalog *catalog, SbaService *s
 
 	memset(options, 0, sizeof(*options));
 	options->by_period = options->forests = options->calendar = true;
+	options->hard_rules = options->signal_bars = true;
 	options->lookback.day = DEFAULT_LOOKBACK_DAYS;
 	sba_query_run(&rules_query, &argument, NULL, 1);
 	options->rules.confirmation_cycles = sba_result_int4(0, 1, 0);

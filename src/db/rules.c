@@ -10,18 +10,11 @@
 #include "pg/query.h"
 #include "pg/table_watch.h"
 
-typedef struct StoredRule
-{
-	const char *service;
-	bool		enabled;
-	SbaRule		rule;
-} StoredRule;
-
 static const char *const all_services = "*";
 
 static SbaTableWatch watch = {.table = "rules"};
 static MemoryContext memory = NULL;
-static StoredRule *stored = NULL;	/* sorted by service in byte order */
+static SbaStoredRule *stored = NULL;	/* sorted by service in byte order */
 static int	n_stored = 0;
 
 static SbaQuery rules_query = {
@@ -35,7 +28,7 @@ load_rules(void)
 {
 	MemoryContext fresh;
 	MemoryContext caller;
-	StoredRule *rules;
+	SbaStoredRule *rules;
 	int			n;
 	int			i;
 
@@ -48,7 +41,7 @@ load_rules(void)
 	sba_query_run(&rules_query, NULL, NULL, 0);
 	n = (int) SPI_processed;
 	caller = MemoryContextSwitchTo(fresh);
-	rules = palloc(sizeof(StoredRule) * (n + 1));
+	rules = palloc(sizeof(SbaStoredRule) * (n + 1));
 	for (i = 0; i < n; i++)
 	{
 		SbaRule    *rule = &rules[i].rule;
@@ -126,5 +119,29 @@ sba_rules_of(const char *service, const SbaRule ***rules)
 		if (j == first_own + n_own && stored[i].enabled)
 			(*rules)[n++] = &stored[i].rule;
 	}
+	return n;
+}
+
+int
+sba_rules_with(const char *service, const SbaStoredRule *own, int n_own, const SbaRule ***rules)
+{
+	const SbaRule **in_force;
+	int			n_in_force = sba_rules_of(service, &in_force);
+	int			n = 0;
+	int			i;
+	int			j;
+
+	*rules = palloc(sizeof(SbaRule *) * (n_in_force + n_own + 1));
+	for (i = 0; i < n_in_force; i++)
+	{
+		for (j = 0; j < n_own; j++)
+			if (is_same_rule(&own[j].rule, in_force[i]))
+				break;
+		if (j == n_own)
+			(*rules)[n++] = in_force[i];
+	}
+	for (j = 0; j < n_own; j++)
+		if (own[j].enabled)
+			(*rules)[n++] = &own[j].rule;
 	return n;
 }

@@ -19,6 +19,15 @@ static SbaQuery bars_query = {
 };
 
 void
+sba_raise_bar(SbaMetric *metric, bool is_above, SbaDeviationBar to)
+{
+	SbaDeviationBar *bar = is_above ? &metric->bar_above : &metric->bar_below;
+
+	bar->absolute = fmax(bar->absolute, to.absolute);
+	bar->relative = fmax(bar->relative, to.relative);
+}
+
+void
 sba_raise_bars(const SbaService *service, SbaMetric *metrics, int n_metrics)
 {
 	Datum		argument = CStringGetTextDatum(service->name);
@@ -30,16 +39,11 @@ sba_raise_bars(const SbaService *service, SbaMetric *metrics, int n_metrics)
 	{
 		char	   *name = sba_result_text(row, 1);
 		bool		is_above = strcmp(sba_result_text(row, 2), "high") == 0;
+		SbaDeviationBar bar = {sba_result_float8(row, 3, 0), sba_result_float8(row, 4, 0)};
 
 		for (m = 0; m < n_metrics; m++)
-		{
-			SbaDeviationBar *bar = is_above ? &metrics[m].bar_above : &metrics[m].bar_below;
-
-			if (strcmp(metrics[m].name, name) != 0)
-				continue;
-			bar->absolute = sba_result_float8(row, 3, 0);
-			bar->relative = sba_result_float8(row, 4, 0);
-		}
+			if (strcmp(metrics[m].name, name) == 0)
+				sba_raise_bar(&metrics[m], is_above, bar);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }

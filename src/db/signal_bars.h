@@ -14,4 +14,7 @@
  */
 extern void sba_raise_bars(const SbaService *service, SbaMetric *metrics, int n_metrics);
 
+/* Raise one bar of a metric; a lower one changes nothing. */
+extern void sba_raise_bar(SbaMetric *metric, bool is_above, SbaDeviationBar to);
+
 #endif							/* SBA_DB_SIGNAL_BARS_H */

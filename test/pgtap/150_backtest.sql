@@ -2,7 +2,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(38);
+SELECT plan(48);
 
 CREATE FUNCTION noise(n bigint, sigma float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS
 $$ SELECT exp(sigma * (hashint8extended(n, 1) / 9.3e18 + hashint8extended(n, 2) / 9.3e18 + hashint8extended(n, 3) / 9.3e18)) $$;
@@ -66,6 +66,25 @@ FROM run('{"threshold": 1, "min_relative_deviation": {"application_latency": 0},
 SELECT is(anomalies, 0::bigint, 'the fault is in no other metric') FROM run('{"metrics": ["dependency_latency"]}');
 SELECT is(anomalies, 0::bigint, 'six times is too little when ten are asked for')
 FROM run('{"min_relative_deviation": {"application_latency": 9}, "metrics": ["application_latency"]}');
+SELECT is(anomalies, 0::bigint, 'nor with a bar that asks for ten, and without rules')
+FROM run('{"signal_bars": [{"metric": "application_latency", "direction": "high", "absolute_deviation": 0, "relative_deviation": 9}], "rules": false}');
+SELECT is(alerting, 12::bigint, 'a bar in the other direction is none')
+FROM run('{"signal_bars": [{"metric": "application_latency", "direction": "low", "absolute_deviation": 1e6, "relative_deviation": 9}]}');
+SAVEPOINT bars;
+INSERT INTO smartbox.signal_bars VALUES ('booking', 'application_latency', 'high', 'incident_000000000000', 0, 9);
+SELECT is(anomalies, 0::bigint, 'the bars of the table count') FROM run('{}');
+SELECT is(alerting, 12::bigint, 'unless they are left out') FROM run('{"signal_bars": false}');
+ROLLBACK TO bars;
+SELECT is(alerting, 12::bigint, 'a rule finds it where nothing else does')
+FROM run('{"min_relative_deviation": {"application_latency": 9}, "rules": [{"metric": "application_latency", "comparison": "above", "threshold": 400, "severity": "high"}]}');
+INSERT INTO smartbox.rules (metric, comparison, threshold, severity) VALUES ('application_latency', 'above', 500, 'medium');
+SELECT is(alerting, 12::bigint, 'so does one for all')
+FROM run('{"min_relative_deviation": {"application_latency": 9}}');
+SELECT is(anomalies, 0::bigint, 'whose place another one takes')
+FROM run('{"min_relative_deviation": {"application_latency": 9}, "rules": [{"metric": "application_latency", "comparison": "above", "threshold": 5000, "severity": "medium"}]}');
+SELECT is(anomalies, 0::bigint, 'or none')
+FROM run('{"min_relative_deviation": {"application_latency": 9}, "rules": [{"metric": "application_latency", "comparison": "above", "threshold": 1, "severity": "medium", "enabled": false}]}');
+DELETE FROM smartbox.rules WHERE severity = 'medium' AND NOT shipped;
 SELECT cmp_ok(alerting, '>', 0::bigint, 'without forests it is found too') FROM run('{"forests": false}');
 SELECT cmp_ok(alerting, '>', 0::bigint, 'with one model for the week') FROM run('{"periods": false}');
 SELECT cmp_ok(alerting, '>', 0::bigint, 'and with models of six hours ago') FROM run('{"retrain": "6 hours", "lookback": "21 days"}');
@@ -83,7 +102,7 @@ SELECT is((SELECT string_agg(DISTINCT time_period, ' ' ORDER BY time_period) FRO
 
 -- What it refuses
 SELECT is(refused('{"tresh": 1}'), 'option "tresh" is not known. There are: calendar, confirmation_cycles, contamination, false_alarms_per_week, '
-    'forests, incident_separation, lookback, metrics, min_absolute_deviation, min_relative_deviation, periods, resolution_grace_cycles, retrain, threshold.',
+    'forests, incident_separation, lookback, metrics, min_absolute_deviation, min_relative_deviation, periods, resolution_grace_cycles, retrain, rules, signal_bars, threshold.',
     'an unknown option, with those that there are');
 SELECT is(refused(o::jsonb), m, o) FROM (VALUES
     ('{"threshold": "low"}', 'option "threshold" must be a number from -1 to 1'),
@@ -94,6 +113,10 @@ SELECT is(refused(o::jsonb), m, o) FROM (VALUES
     ('{"metrics": []}', 'option "metrics" must be an array with at least one name of a metric'),
     ('{"min_absolute_deviation": {"error_rate": -1}}',
      'option "min_absolute_deviation" must be an object of metrics and numbers, such as {"error_rate": 0.01}, none below 0'),
+    ('{"signal_bars": [{"metric": "error_rate", "direction": "up", "absolute_deviation": 1, "relative_deviation": 1}]}',
+     'option "signal_bars" must be true, false, or an array of objects with metric, direction (high or low), absolute_deviation and relative_deviation'),
+    ('{"rules": [{"metric": "error_rate", "comparison": "above", "severity": "high"}]}',
+     'option "rules" must be true, false, or an array of objects with metric, comparison, threshold and severity as smartbox.rules has them'),
     ('[1]', 'options must be a JSON object. For example {"threshold": -0.1}.')) AS x(o, m);
 SELECT throws_ok($$ SELECT backtest('bookin', now(), now()) $$, '42704', 'service "bookin" is not known', 'an unknown service');
 SELECT throws_ok($$ SELECT backtest('booking', now(), now() - interval '1 day') $$, '22023', 'since must not be after until', 'time that runs backwards');
