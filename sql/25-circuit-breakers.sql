@@ -64,10 +64,10 @@ COMMENT ON COLUMN smartbox.circuit_breaker_events.state IS 'from then on: closed
 COMMENT ON COLUMN smartbox.circuit_breaker_events.failures IS 'failed calls in a row, by then';
 COMMENT ON COLUMN smartbox.circuit_breaker_events.reason IS 'why';
 
-CREATE FUNCTION reset_circuit_breaker(endpoint text DEFAULT NULL) RETURNS integer
+CREATE FUNCTION @extschema@.reset_circuit_breaker(endpoint text DEFAULT NULL) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sba_reset_circuit_breaker';
 
-COMMENT ON FUNCTION reset_circuit_breaker(text) IS
+COMMENT ON FUNCTION @extschema@.reset_circuit_breaker(text) IS
     'closes the circuit breaker of an endpoint (NULL: all), so that it is asked again at once; returns how many were not closed';

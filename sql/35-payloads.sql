@@ -1,14 +1,14 @@
 -- Identities of patterns and incidents, and reading the payload of a detection:
 -- what the state machine needs to know before it moves anything.
 
-CREATE FUNCTION fingerprint_id(service text, anomaly_name text) RETURNS text
+CREATE FUNCTION @extschema@.fingerprint_id(service text, anomaly_name text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT 'anomaly_' || left(encode(sha256(convert_to(service || '_' || anomaly_name, 'UTF8')), 'hex'), 12)
 $$;
 
-COMMENT ON FUNCTION fingerprint_id(text, text) IS
+COMMENT ON FUNCTION @extschema@.fingerprint_id(text, text) IS
     'identity of what is wrong with a service: anomaly_ and the first 12 hex digits of the SHA-256 of service_name; the same each time it comes back';
 
 CREATE FUNCTION smartbox.incident_id(fingerprint_id text, first_seen timestamptz) RETURNS text

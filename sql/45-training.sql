@@ -43,10 +43,10 @@ COMMENT ON COLUMN smartbox.training_progress.message IS 'what went wrong';
 COMMENT ON COLUMN smartbox.training_progress.pid IS 'the server process that trains or trained it';
 COMMENT ON COLUMN smartbox.training_progress.run_id IS 'identity of the run';
 
-CREATE FUNCTION rollback_model(service text, period text) RETURNS integer
+CREATE FUNCTION @extschema@.rollback_model(service text, period text) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sba_rollback_model';
 
-COMMENT ON FUNCTION rollback_model(text, text) IS
+COMMENT ON FUNCTION @extschema@.rollback_model(text, text) IS
     'makes the accepted version before the active one active again, for a service and a part of the week, and returns its number; it judges the next sample in every session';

@@ -342,7 +342,7 @@ COMMENT ON FUNCTION smartbox.show_incident(text, text) IS 'an incident as it is 
 -- The verbs
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION acknowledge_incident(id text, note text DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION @extschema@.acknowledge_incident(id text, note text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -360,10 +360,10 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION acknowledge_incident(text, text) IS
+COMMENT ON FUNCTION @extschema@.acknowledge_incident(text, text) IS
     'says that somebody is on an incident, and returns it; its alerts go on as before';
 
-CREATE FUNCTION close_incident(id text, note text DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION @extschema@.close_incident(id text, note text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -377,10 +377,10 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION close_incident(text, text) IS
+COMMENT ON FUNCTION @extschema@.close_incident(text, text) IS
     'ends an incident by hand, and returns it; for incident_separation it is not reopened by a fault that goes on, unless that gets worse';
 
-CREATE FUNCTION silence(
+CREATE FUNCTION @extschema@.silence(
     service text, metric text DEFAULT NULL, until timestamptz DEFAULT NULL, note text DEFAULT NULL,
     include_dependents boolean DEFAULT false)
 RETURNS jsonb
@@ -472,10 +472,10 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION silence(text, text, timestamptz, text, boolean) IS
+COMMENT ON FUNCTION @extschema@.silence(text, text, timestamptz, text, boolean) IS
     'nobody is told of a service (* is every one), or of one metric or anomaly of it, until a time; with include_dependents not of the services either that depend on it; returns the silence and the incidents that it covers now';
 
-CREATE FUNCTION unsilence(silence_id text, note text DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION @extschema@.unsilence(silence_id text, note text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -526,7 +526,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION unsilence(text, text) IS
+COMMENT ON FUNCTION @extschema@.unsilence(text, text) IS
     'ends a silence before its time; an incident that is open then is told of at its next detection';
 
 CREATE FUNCTION smartbox.give_feedback(incident smartbox.incidents, verdict text, note text) RETURNS jsonb
@@ -551,7 +551,7 @@ $$;
 COMMENT ON FUNCTION smartbox.give_feedback(smartbox.incidents, text, text) IS
     'adds a verdict or a note to an incident, and returns the row';
 
-CREATE FUNCTION feedback(id text, verdict text, note text DEFAULT NULL) RETURNS jsonb
+CREATE FUNCTION @extschema@.feedback(id text, verdict text, note text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -571,10 +571,10 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION feedback(text, text, text) IS
+COMMENT ON FUNCTION @extschema@.feedback(text, text, text) IS
     'says what an incident was: anomaly, expected, not_anomaly or new_trend; the newest verdict counts for the next training, and not_anomaly for the next detection already';
 
-CREATE FUNCTION add_note(id text, note text) RETURNS jsonb
+CREATE FUNCTION @extschema@.add_note(id text, note text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -588,7 +588,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION add_note(text, text) IS
+COMMENT ON FUNCTION @extschema@.add_note(text, text) IS
     'adds a note to an incident, closed ones too, and returns it';
 
 SELECT pg_catalog.pg_extension_config_dump('smartbox.silences', '');

@@ -443,7 +443,7 @@ COMMENT ON FUNCTION smartbox.record_delivery(text, text, integer, text, timestam
 -- Verbs
 -- ---------------------------------------------------------------------------
 
-CREATE FUNCTION arm_delivery(send_queued boolean DEFAULT false) RETURNS integer
+CREATE FUNCTION @extschema@.arm_delivery(send_queued boolean DEFAULT false) RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -471,10 +471,10 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION arm_delivery(boolean) IS
+COMMENT ON FUNCTION @extschema@.arm_delivery(boolean) IS
     'makes this database send alerts, from now on; what is queued already, as in a copy of another database, is sent only with send_queued; returns how many were left out';
 
-CREATE FUNCTION disarm_delivery() RETURNS boolean
+CREATE FUNCTION @extschema@.disarm_delivery() RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -484,10 +484,10 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION disarm_delivery() IS
+COMMENT ON FUNCTION @extschema@.disarm_delivery() IS
     'ends the sending of alerts from this database; returns whether it was armed';
 
-CREATE FUNCTION redeliver_alerts(receiver text, status text DEFAULT 'dead') RETURNS integer
+CREATE FUNCTION @extschema@.redeliver_alerts(receiver text, status text DEFAULT 'dead') RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -525,14 +525,14 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION redeliver_alerts(text, text) IS
+COMMENT ON FUNCTION @extschema@.redeliver_alerts(text, text) IS
     'has the dead or the held deliveries of a receiver tried anew, except those that a later alert of their incident has overtaken; returns how many';
 
-CREATE PROCEDURE deliver_alerts()
+CREATE PROCEDURE @extschema@.deliver_alerts()
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'sba_deliver_alerts';
 
-COMMENT ON PROCEDURE deliver_alerts() IS
+COMMENT ON PROCEDURE @extschema@.deliver_alerts() IS
     'sends the alerts that are due to their receivers; commits before and after, and holds nothing while it waits for them';
 
 -- ---------------------------------------------------------------------------

@@ -263,7 +263,7 @@ COMMENT ON FUNCTION smartbox.services_with_old_rows(text, timestamptz) IS
 
 -- A procedure that commits cannot have a search_path of its own: every name
 -- and every operator in it is qualified, or is one of the language's.
-CREATE PROCEDURE apply_retention(
+CREATE PROCEDURE @extschema@.apply_retention(
     batch_size integer DEFAULT 1000,
     INOUT samples bigint DEFAULT NULL, INOUT detections bigint DEFAULT NULL,
     INOUT incidents bigint DEFAULT NULL, INOUT training_runs bigint DEFAULT NULL,
@@ -309,5 +309,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON PROCEDURE apply_retention(integer, bigint, bigint, bigint, bigint, bigint) IS
+COMMENT ON PROCEDURE @extschema@.apply_retention(integer, bigint, bigint, bigint, bigint, bigint) IS
     'deletes what is older than the settings smartbox_anomaly.*_retention, batch_size rows to a transaction, in nobody''s way; shows how many rows of each kind went, and how often a lock made it leave a service for the next time';

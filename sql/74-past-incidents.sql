@@ -42,7 +42,7 @@ COMMENT ON COLUMN smartbox.unknown_past_services.service IS 'the name';
 COMMENT ON COLUMN smartbox.unknown_past_services.past_incidents IS 'incidents that were recorded under it';
 COMMENT ON COLUMN smartbox.unknown_past_services.perhaps IS 'a service that begins like it, or whose name it begins with; NULL: there is none';
 
-CREATE FUNCTION past_incident_coverage(
+CREATE FUNCTION @extschema@.past_incident_coverage(
     tolerance interval DEFAULT '30 minutes',
     OUT service text, OUT started_at timestamptz, OUT ended_at timestamptz, OUT title text,
     OUT outcome text, OUT samples bigint, OUT detections bigint, OUT incident_id text, OUT anomaly_name text,
@@ -90,5 +90,5 @@ AS $$
     ORDER BY p.service, p.started_at, p.title
 $$;
 
-COMMENT ON FUNCTION past_incident_coverage(interval) IS
+COMMENT ON FUNCTION @extschema@.past_incident_coverage(interval) IS
     'which of smartbox.past_incidents have an incident in smartbox.incidents that began between their start and end (one hour where nobody wrote that down), give or take the tolerance. outcome: caught: people were told in that time; suspected: nobody was; missed: judged and nothing found; not judged: no detection is kept of that time; unknown service. minutes_after_start: until people were told, or until the first detection of a suspicion; negative: before the recorded start';

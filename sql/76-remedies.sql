@@ -108,7 +108,7 @@ $$;
 COMMENT ON FUNCTION smartbox.possible_remedies(smartbox.incidents) IS
     'what could be done about an incident that was of no use, as options of a backtest() and as a statement; the first is to leave everything as it is';
 
-CREATE FUNCTION try_remedies(
+CREATE FUNCTION @extschema@.try_remedies(
     id text, since timestamptz DEFAULT NULL,
     OUT remedy text, OUT stops_it boolean, OUT alarms bigint, OUT others_stopped bigint, OUT faults_missed bigint,
     OUT others_new bigint, OUT longest_delay interval, OUT tried_since timestamptz, OUT options jsonb, OUT statement text)
@@ -186,5 +186,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION try_remedies(text, timestamptz) IS
+COMMENT ON FUNCTION @extschema@.try_remedies(text, timestamptz) IS
 $$what would stop an alarm that was of no use, and what else that would change: one row per remedy, each tried by a backtest since an instant (NULL: two weeks, or the incident's beginning), the first with everything as it is. stops_it: this alarm would not come. alarms: how many would. others_stopped: other alarms that come as it is and would not; faults_missed: of these, that were faults by feedback or smartbox.past_incidents. others_new: alarms that do not come as it is. longest_delay: by how much others would come later. options: for backtest(). statement: makes it so. Writes nothing$$;

@@ -93,7 +93,7 @@ COMMENT ON COLUMN smartbox.status.severity IS 'ok, warning: look at it in workin
 COMMENT ON COLUMN smartbox.status.message IS 'how it is';
 COMMENT ON COLUMN smartbox.status.what_to_do IS 'what to do about it; NULL: nothing';
 
-CREATE FUNCTION system_status() RETURNS jsonb
+CREATE FUNCTION @extschema@.system_status() RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -113,7 +113,7 @@ AS $$
             FROM smartbox.status AS x WHERE x.severity <> 'ok'))
 $$;
 
-COMMENT ON FUNCTION system_status() IS
+COMMENT ON FUNCTION @extschema@.system_status() IS
     'the state of everything as one document: endpoint (for who may read all settings), circuit breakers, workers, last cycle, available services, models by period, open incidents, and the rows of smartbox.status that need attention';
 
 CREATE FUNCTION smartbox.prometheus_metrics() RETURNS text
