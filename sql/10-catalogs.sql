@@ -58,6 +58,10 @@ CREATE TABLE smartbox.service_categories (
         CHECK (resolution_grace_cycles BETWEEN 1 AND 1000),
     incident_separation interval NOT NULL DEFAULT '30 minutes'
         CHECK (incident_separation > '0' AND incident_separation <= '365 days'),
+    flapping_openings integer NOT NULL DEFAULT 4
+        CHECK (flapping_openings BETWEEN 2 AND 1000),
+    flapping_window interval NOT NULL DEFAULT '6 hours'
+        CHECK (flapping_window > '0' AND flapping_window <= '365 days'),
     -- Matching a pattern against nothing makes a bad one fail here and not at
     -- the next INSERT of a service.
     name_pattern text
@@ -74,6 +78,8 @@ COMMENT ON COLUMN smartbox.service_categories.false_alarms_per_week IS 'budget: 
 COMMENT ON COLUMN smartbox.service_categories.confirmation_cycles IS 'detections in a row that make a suspicion an open incident';
 COMMENT ON COLUMN smartbox.service_categories.resolution_grace_cycles IS 'quiet cycles in a row that close an incident';
 COMMENT ON COLUMN smartbox.service_categories.incident_separation IS 'a fault that comes back sooner than this reopens its incident; one that was not seen for longer is a new incident';
+COMMENT ON COLUMN smartbox.service_categories.flapping_openings IS 'a fault that is opened so often within flapping_window flaps: its alerts say so once and then wait';
+COMMENT ON COLUMN smartbox.service_categories.flapping_window IS 'the time before an opening in which earlier ones of the same fault count';
 COMMENT ON COLUMN smartbox.service_categories.name_pattern IS 'regular expression that guesses the category from a service''s name (in lower case, camelCase split by -); NULL: never guessed';
 COMMENT ON COLUMN smartbox.service_categories.priority IS 'order in which patterns are tried, smallest first; your own come before the shipped ones unless you say otherwise';
 COMMENT ON COLUMN smartbox.service_categories.description IS 'what belongs here';

@@ -27,6 +27,10 @@ CREATE TABLE smartbox.services (
         CHECK (resolution_grace_cycles BETWEEN 1 AND 1000),
     incident_separation interval
         CHECK (incident_separation > '0' AND incident_separation <= '365 days'),
+    flapping_openings integer
+        CHECK (flapping_openings BETWEEN 2 AND 1000),
+    flapping_window interval
+        CHECK (flapping_window > '0' AND flapping_window <= '365 days'),
     backfilled tstzmultirange NOT NULL DEFAULT '{}',
     team text CHECK (team <> ''),
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -43,6 +47,8 @@ COMMENT ON COLUMN smartbox.services.false_alarms_per_week IS 'wrong incidents pe
 COMMENT ON COLUMN smartbox.services.confirmation_cycles IS 'detections in a row that open an incident; NULL: as its category says';
 COMMENT ON COLUMN smartbox.services.resolution_grace_cycles IS 'quiet cycles in a row that close an incident; NULL: as its category says';
 COMMENT ON COLUMN smartbox.services.incident_separation IS 'how far apart two incidents of the same fault must be; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.flapping_openings IS 'openings of one fault within flapping_window that are flapping; NULL: as its category says';
+COMMENT ON COLUMN smartbox.services.flapping_window IS 'the time before an opening in which earlier ones count; NULL: as its category says';
 COMMENT ON COLUMN smartbox.services.backfilled IS 'the spans of time that the source was already asked for, whether it had values or not';
 COMMENT ON COLUMN smartbox.services.team IS 'who looks after it; a policy of yours can go by it';
 COMMENT ON COLUMN smartbox.services.created_at IS 'when the service became known here';

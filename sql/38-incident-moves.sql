@@ -85,34 +85,24 @@ $$;
 COMMENT ON FUNCTION smartbox.hold_alert(smartbox.incidents, boolean) IS
     'notes whether an alert about the present state of an incident was held back';
 
-CREATE FUNCTION smartbox.openings_before(
-    of_service text, fingerprint_id text, at timestamptz, OUT openings integer, OUT said boolean)
+CREATE FUNCTION smartbox.openings_since(
+    of_service text, fingerprint_id text, since timestamptz, OUT openings integer, OUT said boolean)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    since CONSTANT timestamptz := at - interval '6 hours';
 BEGIN
     SELECT count(*), (array_agg(i.flapping ORDER BY e.ts DESC))[1] INTO openings, said
     FROM smartbox.incidents AS i
         JOIN smartbox.incident_events AS e ON e.service = i.service AND e.incident_id = i.incident_id
-    WHERE i.service = of_service AND i.fingerprint_id = openings_before.fingerprint_id
+    WHERE i.service = of_service AND i.fingerprint_id = openings_since.fingerprint_id
         AND (i.resolved_at > since OR i.resolved_at IS NULL)
         AND e.event IN ('CONFIRM', 'REOPEN') AND e.ts > since;
     said := coalesce(said, false);
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.openings_before(text, text, timestamptz) IS
-    'how often incidents of a pattern were opened in the six hours before an instant, and whether the last time it was said that they flap';
-
-CREATE FUNCTION smartbox.is_flapping(openings integer) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$ SELECT openings >= 4 $$;
-
-COMMENT ON FUNCTION smartbox.is_flapping(integer) IS
-    'whether so many openings within six hours are flapping: four or more';
+COMMENT ON FUNCTION smartbox.openings_since(text, text, timestamptz) IS
+    'how often incidents of a pattern were opened after an instant, and whether the last time it was said that they flap';
 
 -- ---------------------------------------------------------------------------
 -- The moves

@@ -101,6 +101,41 @@ $$;
 COMMENT ON FUNCTION smartbox.find_incident_closed_by_person(text, smartbox.anomaly, timestamptz) IS
     'the last incident of the same fault that a person closed after an instant';
 
+CREATE TYPE smartbox.incident_rules AS (
+    confirmation_cycles integer,
+    resolution_grace_cycles integer,
+    incident_separation interval,
+    flapping_openings integer,
+    flapping_window interval
+);
+
+COMMENT ON TYPE smartbox.incident_rules IS 'the numbers that the incidents of a service go by, as the service or else its category has them';
+
+CREATE FUNCTION smartbox.rules_of_service(of_service text) RETURNS smartbox.incident_rules
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    rules smartbox.incident_rules;
+BEGIN
+    -- A category that was deleted under its services stops nobody's cycle.  In
+    -- seconds, as of held_time.
+    SELECT coalesce(s.confirmation_cycles, c.confirmation_cycles, 2),
+        coalesce(s.resolution_grace_cycles, c.resolution_grace_cycles, 3),
+        make_interval(secs => extract(epoch FROM coalesce(s.incident_separation, c.incident_separation, '30 minutes'))::double precision),
+        coalesce(s.flapping_openings, c.flapping_openings, 4),
+        make_interval(secs => extract(epoch FROM coalesce(s.flapping_window, c.flapping_window, '6 hours'))::double precision)
+    INTO rules
+    FROM smartbox.services AS s
+        LEFT JOIN smartbox.service_categories AS c ON c.category = s.category
+    WHERE s.service = of_service;
+    RETURN rules;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.rules_of_service(text) IS
+    'the numbers that the incidents of a service go by; intervals are in hours, of which a day has 24';
+
 CREATE FUNCTION smartbox.held_time(of_service text, since timestamptz, until timestamptz)
 RETURNS interval
 LANGUAGE plpgsql STABLE
@@ -109,7 +144,9 @@ AS $$
 DECLARE
     held interval;
 BEGIN
-    SELECT sum(c.ts - c.previous) INTO held
+    -- In seconds: added to an instant, a day is 23 or 25 hours where the session's
+    -- clock changes.
+    SELECT make_interval(secs => sum(extract(epoch FROM c.ts) - extract(epoch FROM c.previous))::double precision) INTO held
     FROM (
         SELECT d.ts, d.no_data, lag(d.ts, 1, since) OVER (ORDER BY d.ts) AS previous
         FROM smartbox.detections AS d
@@ -184,8 +221,7 @@ COMMENT ON FUNCTION smartbox.announce_incident(smartbox.incidents, smartbox.anom
 
 CREATE FUNCTION smartbox.process_anomalies(
     of_service text, at timestamptz, INOUT payload jsonb,
-    detection_severity smartbox.severity, no_data boolean,
-    confirmation_cycles integer, incident_separation interval,
+    detection_severity smartbox.severity, no_data boolean, rules smartbox.incident_rules,
     OUT moved text[], OUT resolved jsonb)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -212,9 +248,8 @@ DECLARE
 BEGIN
     moved := '{}';
     resolved := '[]';
-    SELECT array_agg(e.value ORDER BY e.ordinality) INTO elements
-    FROM jsonb_array_elements(payload->'anomalies') WITH ORDINALITY AS e;
-    FOR n IN 1 .. cardinality(elements) LOOP
+    FOR n IN 1 .. jsonb_array_length(payload->'anomalies') LOOP
+        elements[n] := payload->'anomalies'->(n - 1);
         anomaly := smartbox.read_anomaly(of_service, elements[n], detection_severity);
         anomalies[n] := anomaly;
         fingerprints[n] := anomaly.fingerprint_id;
@@ -242,8 +277,17 @@ BEGIN
         END IF;
 
         incident := smartbox.find_active_incident(of_service, anomaly, moved, reserved);
-        IF incident.last_seen < at - incident_separation
-            AND incident.last_seen + smartbox.held_time(of_service, incident.last_seen, at) < at - incident_separation
+        IF incident.incident_id IS NULL THEN
+            -- What a person closed stays closed, unless it gets worse.
+            incident := smartbox.find_incident_closed_by_person(of_service, anomaly, at - rules.incident_separation);
+            IF anomaly.severity <= incident.severity THEN
+                metadata[n] := coalesce(elements[n]->'metadata', '{}') || smartbox.incident_metadata(incident, 'CLOSE', at);
+                elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
+                CONTINUE;
+            END IF;
+            incident := smartbox.find_reopenable_incident(of_service, anomaly, at - rules.incident_separation);
+        ELSIF incident.last_seen < at - rules.incident_separation
+            AND incident.last_seen + smartbox.held_time(of_service, incident.last_seen, at) < at - rules.incident_separation
         THEN
             moved := moved || incident.incident_id;
             message := smartbox.end_incident(incident, 'EXPIRE', 'auto_stale', at);
@@ -251,29 +295,21 @@ BEGIN
                 resolved := resolved || message;
             END IF;
             incident := NULL;
-        ELSIF incident.incident_id IS NULL THEN
-            -- What a person closed stays closed, unless it gets worse.
-            incident := smartbox.find_incident_closed_by_person(of_service, anomaly, at - incident_separation);
-            IF anomaly.severity <= incident.severity THEN
-                metadata[n] := coalesce(elements[n]->'metadata', '{}') || smartbox.incident_metadata(incident, 'CLOSE', at);
-                elements[n] := elements[n] || jsonb_build_object('metadata', metadata[n]);
-                CONTINUE;
-            END IF;
-            incident := smartbox.find_reopenable_incident(of_service, anomaly, at - incident_separation);
         END IF;
 
-        action := smartbox.next_event(incident, confirmation_cycles);
-        opens := action IN ('CONFIRM', 'REOPEN') OR (action = 'CREATE' AND confirmation_cycles <= 1);
+        action := smartbox.next_event(incident, rules.confirmation_cycles);
+        opens := action IN ('CONFIRM', 'REOPEN') OR (action = 'CREATE' AND rules.confirmation_cycles <= 1);
         IF opens THEN
             SELECT o.openings, o.said INTO earlier_openings, flapping_was_said
-            FROM smartbox.openings_before(of_service, coalesce(incident.fingerprint_id, anomaly.fingerprint_id), at) AS o;
-            flaps := smartbox.is_flapping(earlier_openings + 1);
+            FROM smartbox.openings_since(of_service, coalesce(incident.fingerprint_id, anomaly.fingerprint_id),
+                                         at - rules.flapping_window) AS o;
+            flaps := earlier_openings + 1 >= rules.flapping_openings;
             incident.flapping := flaps;
         END IF;
         previous_severity := CASE WHEN incident.status IN ('OPEN', 'RECOVERING') THEN incident.severity END;
         escalated := coalesce(anomaly.severity > previous_severity, false);
         IF action = 'CREATE' THEN
-            incident := smartbox.create_incident(of_service, anomaly, at, confirmation_cycles, opens AND flaps);
+            incident := smartbox.create_incident(of_service, anomaly, at, rules.confirmation_cycles, opens AND flaps);
         ELSE
             incident := smartbox.continue_incident(incident, anomaly, at, action);
         END IF;
@@ -292,7 +328,7 @@ BEGIN
             WHEN escalated THEN true
             WHEN opens THEN NOT (flaps AND flapping_was_said)
             WHEN incident.status = 'OPEN' AND incident.alert_held
-                THEN NOT incident.flapping OR at - incident.opened_at >= incident_separation
+                THEN NOT incident.flapping OR at - incident.opened_at >= rules.incident_separation
             ELSE false
         END;
         -- What is within the service's objectives wakes nobody.
@@ -308,7 +344,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.process_anomalies(text, timestamptz, jsonb, smartbox.severity, boolean, integer, interval) IS
+COMMENT ON FUNCTION smartbox.process_anomalies(text, timestamptz, jsonb, smartbox.severity, boolean, smartbox.incident_rules) IS
     'finds or begins the incident of each anomaly of a detection and moves it; returns the payload with what became of each, the incidents that were moved, and the resolutions that went out';
 
 CREATE FUNCTION smartbox.process_detection() RETURNS trigger
@@ -316,25 +352,22 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    rules record;
+    zone text;
     newest timestamptz;
+    active text[];
+    rules smartbox.incident_rules;
+    outcome record;
     moved text[] := '{}';
     resolved jsonb := '[]';
     incident smartbox.incidents;
     message jsonb;
 BEGIN
     -- Two detections of one service wait for each other here; what comes
-    -- after sees what the other one did.  A category that was deleted under
-    -- its services stops nobody's cycle.
-    SELECT s.time_zone,
-        coalesce(s.confirmation_cycles, c.confirmation_cycles, 2) AS confirmation_cycles,
-        coalesce(s.resolution_grace_cycles, c.resolution_grace_cycles, 3) AS resolution_grace_cycles,
-        coalesce(s.incident_separation, c.incident_separation, '30 minutes') AS incident_separation
-    INTO rules
+    -- after sees what the other one did.
+    SELECT s.time_zone INTO zone
     FROM smartbox.services AS s
-        LEFT JOIN smartbox.service_categories AS c ON c.category = s.category
     WHERE s.service = NEW.service
-    FOR NO KEY UPDATE OF s;
+    FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING
             ERRCODE = 'foreign_key_violation',
@@ -345,21 +378,29 @@ BEGIN
             COLUMN = 'service';
     END IF;
 
-    SELECT d.ts INTO newest
-    FROM smartbox.detections AS d
-    WHERE d.service = NEW.service
-    ORDER BY d.ts DESC
-    LIMIT 1;
-    IF newest = NEW.ts OR (newest > NEW.ts AND EXISTS (
-            SELECT FROM smartbox.detections AS d
-            WHERE d.service = NEW.service AND d.ts = NEW.ts))
-    THEN
-        RETURN NULL;
+    -- Most services are quiet and have no incident: this is all that is read
+    -- for them, so it is one statement.
+    SELECT (
+            SELECT d.ts
+            FROM smartbox.detections AS d
+            WHERE d.service = NEW.service
+            ORDER BY d.ts DESC
+            LIMIT 1
+        ), ARRAY(
+            SELECT i.incident_id
+            FROM smartbox.incidents AS i
+            WHERE i.service = NEW.service AND i.status <> 'CLOSED')
+    INTO newest, active;
+    IF newest >= NEW.ts THEN
+        PERFORM FROM smartbox.detections AS d WHERE d.service = NEW.service AND d.ts = NEW.ts;
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
     END IF;
 
     NEW.processed_at := clock_timestamp();
     IF NEW.time_period IS NULL THEN
-        NEW.time_period := @extschema@.time_period(NEW.ts, rules.time_zone);
+        NEW.time_period := @extschema@.time_period(NEW.ts, zone);
     END IF;
     IF NEW.is_anomaly THEN
         NEW.payload := smartbox.complete_payload(
@@ -377,16 +418,20 @@ BEGIN
         END IF;
         RETURN NEW;
     END IF;
+    IF NOT NEW.is_anomaly AND (NEW.no_data OR active = '{}') THEN
+        RETURN NEW;
+    END IF;
 
+    rules := smartbox.rules_of_service(NEW.service);
     IF NEW.is_anomaly THEN
-        SELECT p.payload, p.moved, p.resolved INTO NEW.payload, moved, resolved
-        FROM smartbox.process_anomalies(
-            NEW.service, NEW.ts, NEW.payload, NEW.severity, NEW.no_data,
-            rules.confirmation_cycles, rules.incident_separation) AS p;
+        outcome := smartbox.process_anomalies(NEW.service, NEW.ts, NEW.payload, NEW.severity, NEW.no_data, rules);
+        NEW.payload := outcome.payload;
+        moved := outcome.moved;
+        resolved := outcome.resolved;
     END IF;
 
     -- Without data nothing can be said about the other incidents.
-    IF NOT NEW.no_data THEN
+    IF NOT NEW.no_data AND NOT active <@ moved THEN
         FOR incident IN
             SELECT i.*
             FROM smartbox.incidents AS i

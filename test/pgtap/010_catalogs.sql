@@ -10,14 +10,14 @@ SELECT plan(50);
 
 SELECT results_eq(
     $$ SELECT category, contamination, false_alarms_per_week, confirmation_cycles, resolution_grace_cycles,
-              incident_separation, shipped
+              incident_separation, flapping_openings, flapping_window, shipped
        FROM smartbox.service_categories ORDER BY priority $$,
-    $$ VALUES ('critical', 0.03::float8, 1::float8, 2, 3, '30 min'::interval, true),
-              ('admin', 0.06, 2, 2, 3, '30 min', true),
-              ('background', 0.08, 3, 2, 3, '30 min', true),
-              ('micro', 0.08, 3, 2, 3, '30 min', true),
-              ('core', 0.04, 1.5, 2, 3, '30 min', true),
-              ('standard', 0.05, 2, 2, 3, '30 min', true) $$,
+    $$ VALUES ('critical', 0.03::float8, 1::float8, 2, 3, '30 min'::interval, 4, '6 hours'::interval, true),
+              ('admin', 0.06, 2, 2, 3, '30 min', 4, '6 hours', true),
+              ('background', 0.08, 3, 2, 3, '30 min', 4, '6 hours', true),
+              ('micro', 0.08, 3, 2, 3, '30 min', 4, '6 hours', true),
+              ('core', 0.04, 1.5, 2, 3, '30 min', 4, '6 hours', true),
+              ('standard', 0.05, 2, 2, 3, '30 min', 4, '6 hours', true) $$,
     'the shipped categories');
 
 INSERT INTO smartbox.services (service) VALUES
@@ -109,9 +109,9 @@ SELECT throws_ok($$ INSERT INTO smartbox.services (service) VALUES ('plain') $$,
 
 SELECT results_eq(
     $$ SELECT time_zone, enabled, contamination, false_alarms_per_week, confirmation_cycles,
-              resolution_grace_cycles, incident_separation, backfilled::text
+              resolution_grace_cycles, incident_separation, flapping_openings, flapping_window, backfilled::text
        FROM smartbox.services WHERE service = 'booking' $$,
-    $$ VALUES (NULL::text, true, NULL::float8, NULL::float8, NULL::int, NULL::int, NULL::interval, '{}') $$,
+    $$ VALUES (NULL::text, true, NULL::float8, NULL::float8, NULL::int, NULL::int, NULL::interval, NULL::int, NULL::interval, '{}') $$,
     'the name alone is enough');
 
 SET TimeZone = 'America/New_York';

@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(62);
+SELECT plan(67);
 
 \ir helpers/incidents.sql
 
@@ -150,6 +150,28 @@ SELECT throws_ok(
     $$ INSERT INTO smartbox.detections (service, ts, is_anomaly, payload)
        VALUES ('h', '2024-01-15 10:07+00', true, '{"anomalies": [{"name": "x", "severity": "awful"}]}') $$,
     '22P02', NULL, 'what cannot be read is refused, late too');
+
+-- Days of 23 and of 25 hours: time is counted in hours, whatever the clock of
+-- the session does meanwhile.
+SET LOCAL TimeZone = 'Europe/Berlin';
+CREATE FUNCTION pg_temp.minutes_until(at timestamptz) RETURNS int LANGUAGE sql AS $$
+    SELECT (extract(epoch FROM at - '2024-01-15 10:00+00') / 60)::int
+$$;
+SELECT pg_temp.new_service('spring'), pg_temp.new_service('autumn'), pg_temp.new_service('day', separation => '1 day');
+SELECT pg_temp.cycle('spring', m, 'x'), pg_temp.cycle('spring', m + 5, 'x') FROM pg_temp.minutes_until('2024-03-30 10:00+00') AS m;
+SELECT pg_temp.no_data('spring', m + 1505) FROM pg_temp.minutes_until('2024-03-30 10:00+00') AS m;
+SELECT is(smartbox.held_time('spring', '2024-03-30 10:05+00', '2024-03-31 11:10+00')::text, '25:00:00', 'time without data is hours, not days');
+SELECT pg_temp.cycle('spring', m + 1510, 'x') FROM pg_temp.minutes_until('2024-03-30 10:00+00') AS m;
+SELECT is(pg_temp.incidents('spring'), 'OPEN 3/3/0 high', 'held through the short day');
+SELECT pg_temp.cycle('autumn', m, 'x'), pg_temp.cycle('autumn', m + 5, 'x') FROM pg_temp.minutes_until('2024-10-26 10:00+00') AS m;
+SELECT pg_temp.no_data('autumn', m + 1505) FROM pg_temp.minutes_until('2024-10-26 10:00+00') AS m;
+SELECT pg_temp.cycle('autumn', m + 1541, 'x') FROM pg_temp.minutes_until('2024-10-26 10:00+00') AS m;
+SELECT is(pg_temp.incidents('autumn'), 'CLOSED 2/2/0 high (auto_stale), SUSPECTED 1/1/0 high', 'and no longer than it was, through the long one');
+SELECT pg_temp.cycle('day', m, 'x'), pg_temp.cycle('day', m + 5, 'x'), pg_temp.cycle('day', m + 1415, 'x')
+FROM pg_temp.minutes_until('2024-03-30 10:00+00') AS m;
+SELECT is(pg_temp.incidents('day'), 'OPEN 3/3/0 high', 'a separation of a day is 24 hours');
+SELECT pg_temp.cycle('day', m + 1415 + 1441, 'x') FROM pg_temp.minutes_until('2024-03-30 10:00+00') AS m;
+SELECT is(pg_temp.incidents('day'), 'CLOSED 3/3/0 high (auto_stale), SUSPECTED 1/1/0 high', 'and no more');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(95);
+SELECT plan(101);
 
 \ir helpers/incidents.sql
 
@@ -210,6 +210,24 @@ SELECT pg_temp.ends(pg_temp.told('f'), 'incident_resolved@90, anomaly_detected@1
 SELECT pg_temp.cycle('f', 105), pg_temp.cycle('f', 450, 'x');
 SELECT pg_temp.ends(pg_temp.told('f'), 'incident_resolved@105, anomaly_detected@450', 'six hours later it is told as ever');
 SELECT is((SELECT flapping FROM smartbox.incidents WHERE service = 'f' ORDER BY first_seen DESC LIMIT 1), false, 'and flaps no more');
+
+-- How often and within what time is a matter of the service, or of its category.
+SELECT pg_temp.new_service('f2', 1, 1), pg_temp.new_service('f3', 1, 1), pg_temp.new_service('f4', 1, 1);
+UPDATE smartbox.services SET flapping_openings = 2, flapping_window = '15 min' WHERE service = 'f2';
+UPDATE smartbox.service_categories SET flapping_openings = 3, flapping_window = '25 min' WHERE category = 'standard';
+UPDATE smartbox.services SET flapping_openings = 1000 WHERE service = 'f4';
+SELECT pg_temp.cycle(s, n * 10, 'x'), pg_temp.cycle(s, n * 10 + 5) FROM unnest('{f2,f3,f4}'::text[]) AS s, generate_series(0, 4) AS n;
+CREATE FUNCTION pg_temp.flapped(of_service text) RETURNS text LANGUAGE sql AS $$
+    SELECT string_agg(CASE WHEN details ? 'flapping' THEN 'flaps' ELSE 'opens' END, ' ' ORDER BY ts)
+    FROM smartbox.incident_events WHERE service = of_service AND event IN ('CONFIRM', 'REOPEN')
+$$;
+SELECT is(pg_temp.flapped('f2'), 'opens flaps flaps flaps flaps', 'twice, where a service says so');
+SELECT pg_temp.cycle('f2', 60, 'x');
+SELECT pg_temp.ends(pg_temp.flapped('f2'), 'opens', 'within its own time');
+SELECT is(pg_temp.flapped('f3'), 'opens opens flaps flaps flaps', 'three times, where its category does');
+SELECT is(pg_temp.flapped('f4'), 'opens opens opens opens opens', 'or hardly ever');
+SELECT throws_ok($$ UPDATE smartbox.services SET flapping_openings = 1 WHERE service = 'f4' $$, '23514', NULL, 'the first opening is no flapping');
+SELECT throws_ok($$ UPDATE smartbox.service_categories SET flapping_window = '0' WHERE category = 'core' $$, '23514', NULL, 'and takes some time');
 
 -- Feedback and notes
 SELECT pg_temp.new_service('v');

@@ -18,7 +18,7 @@ $node->safe_psql('shop', <<'END');
 -- Categories: one of the user's, one changed.
 INSERT INTO smartbox.service_categories (category, contamination, false_alarms_per_week, name_pattern, description)
 VALUES ('money', 0.02, 0.5, '^pay', E'tab\there, "quotes" and \\ too');
-UPDATE smartbox.service_categories SET confirmation_cycles = 1, resolution_grace_cycles = 2 WHERE category = 'critical';
+UPDATE smartbox.service_categories SET confirmation_cycles = 1, resolution_grace_cycles = 2, flapping_openings = 3 WHERE category = 'critical';
 
 -- Metrics: one of the user's, two that changed places, one switched off.
 INSERT INTO smartbox.metrics (metric, query, kind, valid_max) VALUES ('queue', 'sum(q{$selector}) by ($service_label)', 'rate', 1e6);
@@ -115,7 +115,7 @@ SELECT unsilence(min(silence_id)) FROM smartbox.silences WHERE service = 'bookin
 SELECT feedback(incident_id, 'not_anomaly', 'known') FROM smartbox.incidents WHERE anomaly_name = 'x';
 SELECT add_note(incident_id, E'line\nline') FROM smartbox.incidents WHERE anomaly_name = 'z';
 INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1 + 1e-17, 1 FROM smartbox.incidents WHERE anomaly_name = 'x';
-UPDATE smartbox.services SET team = 'sales' WHERE service = 'booking';
+UPDATE smartbox.services SET team = 'sales', flapping_window = '90 minutes' WHERE service = 'booking';
 END
 
 is($node->safe_psql('shop', q{
@@ -173,7 +173,7 @@ sub calls_of
 		"SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = 'smartbox' AND funcname ~ '$function'");
 }
 
-my $state_machine = '^(process_|hold_|announce_|openings_|record_|raise_|create_|continue_|end_|miss_|find_|guard_|queue_|read_|complete_|guess_|own_)';
+my $state_machine = '^(process_|hold_|announce_|openings_|rules_|record_|raise_|create_|continue_|end_|miss_|find_|guard_|queue_|read_|complete_|guess_|own_)';
 cmp_ok(calls_of('shop', $state_machine), '>', 100, 'triggers that fire are counted');
 
 my $text = text_of('shop');

@@ -63,17 +63,17 @@ sub announce
 	return;
 }
 
-# An incident becomes open: four times within six hours is flapping, of which
-# the alerts tell once.
+# An incident becomes open: so many times within its window is flapping, of
+# which the alerts tell once.
 sub opened
 {
 	my ($service, $incident, $anomaly, $minute) = @_;
 	my @before = sort { $b->{minute} <=> $a->{minute} }
-	  grep { $_->{minute} > $minute - 360 && $_->{incident}{name} eq $incident->{name} } @{ $service->{openings} };
+	  grep { $_->{minute} > $minute - $service->{window} && $_->{incident}{name} eq $incident->{name} } @{ $service->{openings} };
 	my $said = @before && $before[0]{incident}{flaps};
 
 	push @{ $service->{openings} }, { minute => $minute, incident => $incident };
-	$incident->{flaps} = @before >= 3 ? 1 : 0;
+	$incident->{flaps} = @before + 1 >= $service->{openings_allowed} ? 1 : 0;
 	@$incident{qw(opened held)} = ($minute, 0);
 	if ($incident->{flaps} && $said)
 	{
@@ -349,10 +349,11 @@ my @services = map {
 	{
 		name => "s$_", newest => -1, seen => {}, incidents => [], silences => [], openings => [], story => [],
 		confirmation => 1 + int(rand 3), grace => 1 + int(rand 4), separation => (10, 30, 60)[ rand 3 ],
+		openings_allowed => 2 + int(rand 4), window => 60 + int(rand 400),
 		faults => 1 + int(rand 4), badness => 0.2 + rand 0.6 }
 } 1 .. 12;
-ask("INSERT INTO smartbox.services (service, category, confirmation_cycles, resolution_grace_cycles, incident_separation)
-	VALUES ('$_->{name}', 'standard', $_->{confirmation}, $_->{grace}, '$_->{separation} min');") foreach @services;
+ask("INSERT INTO smartbox.services (service, category, confirmation_cycles, resolution_grace_cycles, incident_separation, flapping_openings, flapping_window)
+	VALUES ('$_->{name}', 'standard', $_->{confirmation}, $_->{grace}, '$_->{separation} min', $_->{openings_allowed}, '$_->{window} min');") foreach @services;
 
 sub random_anomalies
 {
@@ -374,7 +375,7 @@ sub agrees
 	my $want = join("\n", grep { /[^\s,-]/ } split /\n/, $expected);
 
 	return 1 if $have eq $want;
-	fail("step $step, $what of $service->{name} (confirmation $service->{confirmation}, grace $service->{grace}, separation $service->{separation})");
+	fail("step $step, $what of $service->{name} (confirmation $service->{confirmation}, grace $service->{grace}, separation $service->{separation}, flapping $service->{openings_allowed} in $service->{window})");
 	diag("seed $seed\nhave:\n$have\nwant:\n$want\nstory:\n" . join("\n", @{ $service->{story} }));
 	return 0;
 }
