@@ -2,21 +2,25 @@
 -- what the state machine needs to know before it moves anything.
 
 CREATE FUNCTION @extschema@.fingerprint_id(service text, anomaly_name text) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'anomaly_' || left(encode(sha256(convert_to(service || '_' || anomaly_name, 'UTF8')), 'hex'), 12)
+BEGIN
+    RETURN 'anomaly_' || left(encode(sha256(convert_to(service || '_' || anomaly_name, 'UTF8')), 'hex'), 12);
+END
 $$;
 
 COMMENT ON FUNCTION @extschema@.fingerprint_id(text, text) IS
     'identity of what is wrong with a service: anomaly_ and the first 12 hex digits of the SHA-256 of service_name; the same each time it comes back';
 
 CREATE FUNCTION smartbox.incident_id(fingerprint_id text, first_seen timestamptz) RETURNS text
-LANGUAGE sql STABLE STRICT PARALLEL SAFE
+LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT 'incident_' || left(encode(sha256(convert_to(
-        fingerprint_id || '_' || extract(epoch FROM first_seen)::text, 'UTF8')), 'hex'), 12)
+BEGIN
+    RETURN 'incident_' || left(encode(sha256(convert_to(
+        fingerprint_id || '_' || extract(epoch FROM first_seen)::text, 'UTF8')), 'hex'), 12);
+END
 $$;
 
 COMMENT ON FUNCTION smartbox.incident_id(text, timestamptz) IS

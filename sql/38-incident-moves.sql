@@ -13,20 +13,17 @@ RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    last_number integer;
 BEGIN
-    SELECT e.event_number INTO last_number
-    FROM smartbox.incident_events AS e
-    WHERE e.service = incident.service AND e.incident_id = incident.incident_id
-    ORDER BY e.event_number DESC
-    LIMIT 1;
-
     INSERT INTO smartbox.incident_events
         (service, incident_id, event_number, event, ts, status, severity, score, details)
     VALUES
-        (incident.service, incident.incident_id, coalesce(last_number, 0) + 1, record_event.event,
-         at, incident.status, record_event.severity, record_event.score, record_event.details);
+        (incident.service, incident.incident_id,
+         coalesce((SELECT e.event_number
+                   FROM smartbox.incident_events AS e
+                   WHERE e.service = incident.service AND e.incident_id = incident.incident_id
+                   ORDER BY e.event_number DESC
+                   LIMIT 1), 0) + 1,
+         record_event.event, at, incident.status, record_event.severity, record_event.score, record_event.details);
 END
 $$;
 
