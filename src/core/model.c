@@ -505,12 +505,12 @@ sba_model_explain(const SbaModel *model, const SbaFeatures *features, SbaVerdict
 	double		by_forest[SBA_MAX_METRICS];
 	double		by_deviation[SBA_MAX_METRICS] = {0};
 	double		sum = 0;
-	bool		isolated = model->has_forest &&
-	sba_forest_contributions(&model->forest, features->deviation, by_forest);
+	bool		isolated;
 	int			m;
 
 	if (!verdict->is_anomaly)
 		return;
+	isolated = model->has_forest && sba_forest_contributions(&model->forest, features->deviation, by_forest);
 	for (m = 0; m < model->n_metrics; m++)
 	{
 		if (verdict->metric[m].present)

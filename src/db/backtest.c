@@ -19,7 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "core/validation.h"
-#include "db/detector.h"
+#include "db/current_sample.h"
 #include "db/left_out.h"
 #include "db/payload.h"
 #include "db/replay.h"
@@ -126,7 +126,8 @@ sba_prepare_backtest(const char *service, Jsonb * options)
 	backtest->service = sba_load_service(service);
 	sba_read_backtest_options(options, backtest->catalog, backtest->service, &backtest->options);
 	if (backtest->options.signal_bars)
-		sba_raise_bars(backtest->service, backtest->catalog->metric, backtest->catalog->n_metrics);
+		sba_raise_bars(sba_load_signal_bars(backtest->service, 1), backtest->service, backtest->catalog->metric,
+					   backtest->catalog->n_metrics);
 	for (m = 0; m < backtest->catalog->n_metrics; m++)
 	{
 		const char *metric = backtest->catalog->metric[m].name;

@@ -10,9 +10,6 @@
 #include "db/catalog.h"
 #include "db/periods.h"
 
-/* Intervals without a sample after which a service is silent. */
-#define SBA_SILENT_INTERVALS 2
-
 /*
  * Evaluate each service's newest sample, or the one at an instant when at is
  * not 0, and record the detections; the triggers on smartbox.detections move
@@ -24,11 +21,5 @@
 extern Datum *sba_detect(const SbaMetricCatalog *metrics, const SbaPeriodMap *periods,
 						 const SbaService *services, int n_services,
 						 TimestampTz at, bool verbose);
-
-/*
- * Whether the service has a sample of the last interval before now.  Inside
- * SPI_connect.
- */
-extern bool sba_has_fresh_sample(const SbaService *service, TimestampTz now);
 
 #endif							/* SBA_DB_DETECTOR_H */

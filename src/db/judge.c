@@ -10,13 +10,10 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "db/diagnosis.h"
 #include "db/follower.h"
 #include "db/judge.h"
-#include "db/model_store.h"
 #include "db/payload.h"
 #include "db/samples.h"
-#include "db/signal_bars.h"
 #include "pg/query.h"
 #include "pg/settings.h"
 
@@ -194,62 +191,28 @@ sba_verdict_confidence(const SbaModel *model, const SbaVerdict *verdict, double 
 
 /* Say what was found, in the payload and in the columns beside it. */
 static void
-conclude(const SbaDetectionPass *detection, const SbaReadSample *sample, const SbaEvaluatedSample *evaluated,
-		 SbaDiagnosis *diagnosis, SbaPayloadInput *input, SbaOutcome *outcome)
+conclude(const SbaDetectionPass *detection, const SbaReadSample *sample, SbaEvaluation *evaluation,
+		 SbaPayloadInput *input, SbaOutcome *outcome)
 {
-	bool		by_score = evaluated->verdict->is_anomaly;
+	SbaDiagnosis *diagnosis = &evaluation->diagnosis;
+	bool		by_score = evaluation->verdict.is_anomaly;
 
 	outcome->is_anomaly = !sample->is_muted && (by_score || diagnosis->n_broken > 0);
 	if (outcome->is_anomaly)
 	{
-		sba_diagnose(evaluated, diagnosis);
+		sba_diagnose(&evaluation->sample, diagnosis);
 		outcome->severity = sba_diagnosed_severity(diagnosis, by_score ?
-												   sba_severity_of_score(evaluated->verdict->score) : SBA_SEVERITY_NONE);
+												   sba_severity_of_score(evaluation->verdict.score) : SBA_SEVERITY_NONE);
 	}
-	input->sample = evaluated;
+	input->sample = &evaluation->sample;
 	input->diagnosis = diagnosis;
 	input->is_anomaly = outcome->is_anomaly;
 	input->severity = outcome->severity;
 	input->warnings = sample->warnings;
 	input->is_muted = sample->is_muted;
 	outcome->payload = sba_verdict_payload(input);
-	if (detection->verbose && evaluated->model != NULL)
+	if (detection->verbose && evaluation->active != NULL)
 		outcome->explanation = sba_explanation_payload(input);
-}
-
-/*
- * Without a model only rules have a say.  That none is broken is worth a row
- * only where an incident waits for its end.
- */
-static void
-judge_without_model(const SbaDetectionPass *detection, const SbaService *service, const SbaReadSample *sample, SbaOutcome *outcome)
-{
-	SbaPayloadInput input = {0};
-	SbaVerdict	nothing = {0};
-	SbaDiagnosis diagnosis;
-	SbaEvaluatedSample evaluated = {0};
-	Datum		argument = CStringGetTextDatum(service->name);
-
-	evaluated.service = service;
-	evaluated.ts = sample->ts;
-	evaluated.time_period = sample->time_period;
-	evaluated.minute_of_week = sample->minute_of_week;
-	evaluated.n_metrics = detection->catalog->n_metrics;
-	evaluated.metrics = detection->catalog->metric;
-	evaluated.units = detection->catalog->unit;
-	evaluated.values = sample->values;
-	evaluated.verdict = &nothing;
-	sba_check_rules(&evaluated, &diagnosis);
-	conclude(detection, sample, &evaluated, &diagnosis, &input, outcome);
-	if (outcome->is_anomaly)
-		return;
-	sba_query_run(&active_incident_query, &argument, NULL, 1);
-	if (SPI_processed > 0)
-		return;
-	outcome->is_new = false;
-	outcome->payload = sba_error_payload(service, sample->ts, sample->time_period, "MODEL_NOT_FOUND",
-										 "no model of this service was trained and accepted",
-										 "Call train_models(), and look at smartbox.model_status.");
 }
 
 double
@@ -265,64 +228,126 @@ sba_relax(SbaMetric *metrics, int n_metrics, double budget)
 	return budget * BUSY_BUDGET_SHARE;
 }
 
+/* Hold a sample against the rules alone, its metrics in the catalog's order. */
+static void
+evaluate_without_model(const SbaDetectionPass *detection, const SbaReadSample *sample, SbaEvaluation *evaluation)
+{
+	const SbaMetricCatalog *catalog = detection->catalog;
+	int			m;
+
+	for (m = 0; m < catalog->n_metrics; m++)
+	{
+		evaluation->metrics[m] = catalog->metric[m];
+		evaluation->units[m] = catalog->unit[m];
+		evaluation->catalog_index[m] = m;
+		evaluation->values[m] = sample->values[m];
+	}
+	evaluation->sample.n_metrics = catalog->n_metrics;
+}
+
+static void
+evaluate_by_model(const SbaDetectionPass *detection, const SbaService *service, const SbaReadSample *sample,
+				  SbaEvaluation *evaluation)
+{
+	const SbaModel *model = &evaluation->active->model;
+	SbaEvaluatedSample *evaluated = &evaluation->sample;
+
+	sba_match_metrics(detection->catalog, model, evaluation->metrics, evaluation->units, evaluation->catalog_index);
+	sba_order_values(sample->values, evaluation->catalog_index, model->n_metrics, evaluation->values);
+	sba_raise_bars(detection->bars, service, evaluation->metrics, model->n_metrics);
+	if (sba_calendar_lookup(sample->calendar, SBA_CALENDAR_BUSY, sample->ts))
+		evaluation->budget = sba_relax(evaluation->metrics, model->n_metrics, evaluation->budget);
+	evaluated->history = compute_features(detection, service, evaluation->active, evaluation->metrics,
+										  evaluation->catalog_index, sample, evaluation->values,
+										  &evaluation->features);
+	sba_model_evaluate(model, evaluation->metrics, evaluation->values, &evaluation->features, evaluation->budget,
+					   &evaluation->verdict);
+	sba_model_explain(model, &evaluation->features, &evaluation->verdict);
+	evaluated->n_metrics = model->n_metrics;
+	evaluated->model = model;
+	evaluated->features = &evaluation->features;
+	evaluated->catalog_index = evaluation->catalog_index;
+}
+
+void
+sba_evaluate_sample(const SbaDetectionPass *detection, const SbaService *service, const SbaReadSample *sample,
+					SbaEvaluation *evaluation)
+{
+	SbaEvaluatedSample *evaluated = &evaluation->sample;
+
+	memset(evaluation, 0, sizeof(*evaluation));
+	evaluated->service = service;
+	evaluated->ts = sample->ts;
+	evaluated->time_period = sample->time_period;
+	evaluated->minute_of_week = sample->minute_of_week;
+	evaluated->metrics = evaluation->metrics;
+	evaluated->units = evaluation->units;
+	evaluated->values = evaluation->values;
+	evaluated->verdict = &evaluation->verdict;
+	evaluation->budget = sba_budget_probability(service);
+	evaluation->active = sba_find_model(service, sample->time_period, &evaluation->fallback_period);
+	if (evaluation->active != NULL)
+		evaluate_by_model(detection, service, sample, evaluation);
+	else
+		evaluate_without_model(detection, sample, evaluation);
+	sba_check_rules(evaluated, &evaluation->diagnosis);
+}
+
+/*
+ * Without a model only rules have a say.  That none is broken is worth a row
+ * only where an incident waits for its end.
+ */
+static void
+conclude_without_model(const SbaDetectionPass *detection, const SbaReadSample *sample, SbaEvaluation *evaluation,
+					   SbaOutcome *outcome)
+{
+	const SbaService *service = evaluation->sample.service;
+	SbaPayloadInput input = {0};
+	Datum		argument = CStringGetTextDatum(service->name);
+
+	conclude(detection, sample, evaluation, &input, outcome);
+	if (outcome->is_anomaly)
+		return;
+	sba_query_run(&active_incident_query, &argument, NULL, 1);
+	if (SPI_processed > 0)
+		return;
+	outcome->is_new = false;
+	outcome->payload = sba_error_payload(service, sample->ts, sample->time_period, "MODEL_NOT_FOUND",
+										 "no model of this service was trained and accepted",
+										 "Call train_models(), and look at smartbox.model_status.");
+}
+
 void
 sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service, SbaReadSample *sample, SbaOutcome *outcome)
 {
 	SbaPayloadInput input = {0};
-	SbaEvaluatedSample evaluated = {0};
-	SbaMetric	metrics[SBA_MAX_METRICS];
-	const char *units[SBA_MAX_METRICS];
-	int			catalog_index[SBA_MAX_METRICS];
-	double		values[SBA_MAX_METRICS];
-	SbaFeatures features;
-	SbaVerdict	verdict;
 	SbaDrift	drift = {0};
-	SbaDiagnosis diagnosis;
-	double		budget = sba_budget_probability(service);
-	const SbaActiveModel *active = sba_find_model(service, sample->time_period, &input.fallback_period);
+	SbaEvaluation evaluation;
+	const SbaActiveModel *active;
 
+	sba_evaluate_sample(detection, service, sample, &evaluation);
+	active = evaluation.active;
 	if (active == NULL)
 	{
-		judge_without_model(detection, service, sample, outcome);
+		conclude_without_model(detection, sample, &evaluation, outcome);
 		return;
 	}
-	sba_match_metrics(detection->catalog, &active->model, metrics, units, catalog_index);
-	sba_order_values(sample->values, catalog_index, active->model.n_metrics, values);
-	sba_raise_bars(service, metrics, active->model.n_metrics);
-	if (sba_calendar_lookup(sample->calendar, SBA_CALENDAR_BUSY, sample->ts))
-		budget = sba_relax(metrics, active->model.n_metrics, budget);
-	evaluated.history = compute_features(detection, service, active, metrics, catalog_index,
-										 sample, values, &features);
-	sba_model_evaluate(&active->model, metrics, values, &features, budget, &verdict);
-	if (input.fallback_period == NULL)
-		measure_drift(detection, &active->model, catalog_index, evaluated.history, sample, &drift);
+	if (evaluation.fallback_period == NULL)
+		measure_drift(detection, &active->model, evaluation.catalog_index, evaluation.sample.history, sample, &drift);
 
 	outcome->has_model = true;
-	outcome->score = verdict.score;
+	outcome->score = evaluation.verdict.score;
 	outcome->confidence = sba_drift_confidence[drift.level] *
-		sba_verdict_confidence(&active->model, &verdict, sample->period_confidence,
-							   share_of_metrics(active, catalog_index, sample), input.fallback_period != NULL);
+		sba_verdict_confidence(&active->model, &evaluation.verdict, sample->period_confidence,
+							   share_of_metrics(active, evaluation.catalog_index, sample),
+							   evaluation.fallback_period != NULL);
 	outcome->model_version = active->version;
 
-	evaluated.service = service;
-	evaluated.ts = sample->ts;
-	evaluated.time_period = sample->time_period;
-	evaluated.minute_of_week = sample->minute_of_week;
-	evaluated.n_metrics = active->model.n_metrics;
-	evaluated.metrics = metrics;
-	evaluated.units = units;
-	evaluated.values = values;
-	evaluated.verdict = &verdict;
-	evaluated.model = &active->model;
-	evaluated.features = &features;
-	evaluated.catalog_index = catalog_index;
-	sba_check_rules(&evaluated, &diagnosis);
-	if (verdict.is_anomaly || diagnosis.n_broken > 0 || detection->verbose)
-		sba_model_explain(&active->model, &features, &verdict);
+	input.fallback_period = evaluation.fallback_period;
 	input.confidence = outcome->confidence;
 	input.model_version = active->version;
 	input.model_trained_at = active->trained_at;
-	if (active->model.drift.known && input.fallback_period == NULL)
+	if (active->model.drift.known && evaluation.fallback_period == NULL)
 		input.drift = &drift;
-	conclude(detection, sample, &evaluated, &diagnosis, &input, outcome);
+	conclude(detection, sample, &evaluation, &input, outcome);
 }

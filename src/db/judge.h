@@ -8,8 +8,10 @@
 #include "core/model.h"
 #include "core/severity.h"
 #include "db/calendar.h"
+#include "db/diagnosis.h"
 #include "db/model_store.h"
 #include "db/objectives.h"
+#include "db/signal_bars.h"
 
 /* What is to be recorded for one service, and what it returns. */
 typedef struct SbaOutcome
@@ -28,8 +30,8 @@ typedef struct SbaOutcome
 	Datum		explanation;	/* 0 when not asked for */
 } SbaOutcome;
 
-/* A sample as it was read, with its model. */
-typedef struct Sample
+/* A sample as it was read. */
+typedef struct SbaReadSample
 {
 	TimestampTz ts;
 	int			minute_of_week;
@@ -49,6 +51,7 @@ typedef struct SbaDetectionPass
 	const SbaMetricCatalog *catalog;
 	const SbaPeriodMap *periods;
 	const SbaCalendar *calendar;
+	const SbaSignalBars *bars;
 	const SbaObjectives *objectives;
 	TimestampTz until;			/* the cycle's instant */
 	TimestampTz silent_before;	/* no sample after this one: silent */
@@ -56,16 +59,37 @@ typedef struct SbaDetectionPass
 	bool		verbose;
 } SbaDetectionPass;
 
+/*
+ * A sample held against the period's model or the one that serves instead, and
+ * against the rules; without any model, against the rules alone.  Its parts
+ * point to each other.
+ */
+typedef struct SbaEvaluation
+{
+	const SbaActiveModel *active;	/* NULL without a model */
+	const char *fallback_period;	/* whose model serves instead; or NULL */
+	double		budget;
+	SbaMetric	metrics[SBA_MAX_METRICS];
+	const char *units[SBA_MAX_METRICS];
+	int			catalog_index[SBA_MAX_METRICS]; /* -1: no longer watched */
+	double		values[SBA_MAX_METRICS];
+	SbaFeatures features;
+	SbaVerdict	verdict;
+	SbaEvaluatedSample sample;
+	SbaDiagnosis diagnosis;		/* rules alone */
+} SbaEvaluation;
+
 static inline TimestampTz
 sba_seconds_before(TimestampTz ts, int64 seconds)
 {
 	return ts - seconds * USECS_PER_SEC;
 }
 
-/*
- * Judge a sample by the period's model or the one that serves instead, and by
- * the rules; without any model, by the rules alone.  Inside SPI_connect.
- */
+/* Hold a sample against what is known of its service.  Inside SPI_connect. */
+extern void sba_evaluate_sample(const SbaDetectionPass *detection, const SbaService *service,
+								const SbaReadSample *sample, SbaEvaluation *evaluation);
+
+/* Evaluate a sample and say what that means.  Inside SPI_connect. */
 extern void sba_judge_sample(const SbaDetectionPass *detection, const SbaService *service,
 							 SbaReadSample *sample, SbaOutcome *outcome);
 

@@ -8,6 +8,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "db/current_sample.h"
 #include "db/detector.h"
 #include "pg/compat.h"
 #include "pg/query.h"

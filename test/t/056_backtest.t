@@ -48,6 +48,8 @@ query(q{
 		AND (t.ts < '2024-03-31 00:00+00' OR k % 23 > 0);
 	INSERT INTO smartbox.services (service, time_zone) SELECT DISTINCT service, 'Europe/Berlin' FROM fleet;
 	INSERT INTO smartbox.samples (service, ts, metric_values) SELECT * FROM fleet WHERE ts < '2024-03-31 00:00+00';
+	INSERT INTO smartbox.signal_bars (service, metric, direction, incident_id, absolute_deviation, relative_deviation)
+	VALUES ('api-gateway', 'application_latency', 'high', 'incident_000000000000', 0, 1.2);
 	ANALYZE;
 	SELECT train_models();
 });
