@@ -6,12 +6,13 @@ use warnings;
 use HTTP::Tiny;
 use IPC::Run ();
 use Test::More;
+use Smartbox::Clock 'sample_time';
 use Smartbox::Cluster;
 use Smartbox::FakeHttpServer;
 use Smartbox::Prometheus;
 use Smartbox::VictoriaMetrics;
 
-my $now = int(time / 300) * 300;
+my $now = sample_time(40);
 my $begin = $now - 6 * 3600;
 my @services = ('booking', 'a"} or vector(1)#', 'do.t|s\\(x)', "d\x{e9}j\x{e0} vu");
 

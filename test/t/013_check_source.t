@@ -5,12 +5,13 @@ use warnings;
 use HTTP::Tiny;
 use IPC::Run ();
 use Test::More;
+use Smartbox::Clock 'sample_time';
 use Smartbox::Cluster;
 use Smartbox::FakeHttpServer;
 use Smartbox::Prometheus;
 use Smartbox::VictoriaMetrics;
 
-my $now = int(time / 300) * 300;
+my $now = sample_time(40);
 my $begin = $now - 4 * 3600;
 
 # Per minute: "search" has no database and is silent since an hour.

@@ -3,7 +3,10 @@
 use strict;
 use warnings;
 use Test::More;
+use Smartbox::Clock 'sample_time';
 use Smartbox::Cluster;
+
+sample_time(40);
 
 # Nothing listens on port 1.
 my $node = Smartbox::Cluster->launch('down',
