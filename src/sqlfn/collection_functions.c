@@ -33,7 +33,7 @@ static SbaQuery add_services_query = {
 	.text = "INSERT INTO smartbox.services (service)"
 	" SELECT n.service FROM pg_catalog.unnest($1::text[]) AS n(service)"
 	" WHERE NOT EXISTS (SELECT FROM smartbox.services s WHERE s.service = n.service)"
-	" ON CONFLICT (service) DO NOTHING RETURNING service",
+	" ORDER BY n.service ON CONFLICT (service) DO NOTHING RETURNING service",
 	.n_arguments = 1,
 	.argument_types = {TEXTARRAYOID},
 	.expected = SPI_OK_INSERT_RETURNING,

@@ -167,7 +167,7 @@ fails('stalls', ['smartbox_anomaly.vm_timeout = 60000', 'smartbox_anomaly.vm_max
 	'an answer that stalls for long');
 $fake->answer('cut', body => $works, truncate => 70);
 fails('cut', [], '08006', "lost the connection while fetching $request_rate",
-	qr/Transfer closed with \d+ bytes remaining to read\.  Tried 2 times\./, 2, 'an answer that is cut off');
+	qr/(?:Transfer closed with \d+ bytes remaining to read|End of response with \d+ bytes missing)\.  Tried 2 times\./, 2, 'an answer that is cut off');
 
 sub refused
 {
