@@ -61,8 +61,9 @@ $(SCRIPTS_built): $(source)/bin/smartbox.sh $(source)/$(EXTENSION).control
 	sed -e 's/@PROGRAM@/$(@F)/' -e 's/@VERSION@/$(EXTVERSION)/' $< > $@
 	chmod +x $@
 
+# By their full names, else make takes the source tree's folders for these.
 ifdef VPATH
-build_folders := $(sort $(dir $(OBJS)))
+build_folders := $(addprefix $(CURDIR)/,$(sort $(dir $(OBJS))))
 $(OBJS): | $(build_folders)
 $(build_folders):
 	$(MKDIR_P) $@
