@@ -64,6 +64,9 @@ GRANT EXECUTE ON FUNCTION smartbox.process_runs(integer, timestamptz) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.worker_state() TO PUBLIC;
 -- Asks itself for the privilege to read the view that it is for.
 GRANT EXECUTE ON FUNCTION smartbox.circuit_breaker_states() TO PUBLIC;
+-- What smartbox.delivery_status says needs the privilege to read its tables.
+GRANT EXECUTE ON FUNCTION smartbox.delivery_obstacle() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.database_identity() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.fallback_periods(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.sample_interval() TO PUBLIC;
 GRANT USAGE ON SCHEMA smartbox TO PUBLIC;

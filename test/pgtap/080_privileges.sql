@@ -26,7 +26,7 @@ SELECT set_eq(
           'isolation_forest_trees(bytea)',
           'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)',
           'smartbox.process_runs(integer,timestamp with time zone)', 'smartbox.worker_state()',
-          'smartbox.circuit_breaker_states()',
+          'smartbox.circuit_breaker_states()', 'smartbox.delivery_obstacle()', 'smartbox.database_identity()',
           'smartbox.fallback_periods(text)', 'smartbox.sample_interval()'],
     'PUBLIC may call pure functions, and one that looks at the caller''s privileges itself');
 SELECT ok(NOT has_schema_privilege('smartbox_test_nobody', 'smartbox', 'CREATE'), 'nobody adds objects');
