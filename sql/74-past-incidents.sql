@@ -42,8 +42,60 @@ COMMENT ON COLUMN smartbox.unknown_past_services.service IS 'the name';
 COMMENT ON COLUMN smartbox.unknown_past_services.past_incidents IS 'incidents that were recorded under it';
 COMMENT ON COLUMN smartbox.unknown_past_services.perhaps IS 'a service that begins like it, or whose name it begins with; NULL: there is none';
 
+-- The replay begins a day before, so that what was wrong already is known as
+-- an incident of its own.  A service that is not known has no row.
+CREATE FUNCTION smartbox.incidents_in_window(
+    of_service text, since timestamptz, until timestamptz, backtest_options jsonb,
+    OUT incident_id text, OUT anomaly_name text, OUT severity smartbox.severity,
+    OUT first_seen timestamptz, OUT confirmed_at timestamptz)
+RETURNS SETOF record
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF backtest_options IS NULL THEN
+        RETURN QUERY
+        SELECT i.incident_id, i.anomaly_name, i.severity, i.first_seen, i.confirmed_at
+        FROM smartbox.incidents AS i
+        WHERE i.service = of_service AND i.first_seen BETWEEN since AND until;
+    ELSE
+        RETURN QUERY
+        SELECT b.incident_id, b.anomaly_name, b.severity, b.first_seen, b.confirmed_at
+        FROM smartbox.services AS s
+            CROSS JOIN LATERAL @extschema@.backtest_incidents(s.service, since - interval '24 hours', until, backtest_options) AS b
+        WHERE s.service = of_service AND b.first_seen BETWEEN since AND until;
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.incidents_in_window(text, timestamptz, timestamptz, jsonb) IS
+    'incidents of a service that began between two instants: those of smartbox.incidents, or with options those of a backtest';
+
+CREATE FUNCTION smartbox.judged_in_window(of_service text, since timestamptz, until timestamptz, backtest_options jsonb)
+RETURNS bigint
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF backtest_options IS NULL THEN
+        RETURN (
+            SELECT count(*)
+            FROM smartbox.detections AS d
+            WHERE d.service = of_service AND d.ts BETWEEN since AND until AND NOT d.no_data);
+    END IF;
+    RETURN (
+        SELECT count(*)
+        FROM smartbox.services AS s
+            CROSS JOIN LATERAL @extschema@.backtest(s.service, since - interval '24 hours', until, backtest_options) AS b
+        WHERE s.service = of_service AND b.ts >= since AND b.score IS NOT NULL);
+END
+$$;
+
+COMMENT ON FUNCTION smartbox.judged_in_window(text, timestamptz, timestamptz, jsonb) IS
+    'how many samples of a service between two instants were judged, or with options would be by a backtest';
+
 CREATE FUNCTION @extschema@.past_incident_coverage(
-    tolerance interval DEFAULT '30 minutes',
+    tolerance interval DEFAULT '30 minutes', backtest_options jsonb DEFAULT NULL,
     OUT service text, OUT started_at timestamptz, OUT ended_at timestamptz, OUT title text,
     OUT outcome text, OUT samples bigint, OUT detections bigint, OUT incident_id text, OUT anomaly_name text,
     OUT severity smartbox.severity, OUT first_seen timestamptz, OUT confirmed_at timestamptz,
@@ -72,23 +124,20 @@ AS $$
             FROM smartbox.samples AS x
             WHERE x.service = p.service AND x.ts BETWEEN w.since AND w.until
         ) AS x
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS n
-            FROM smartbox.detections AS d
-            WHERE d.service = p.service AND d.ts BETWEEN w.since AND w.until AND NOT d.no_data
-        ) AS d
         -- What began long before is another incident; of those that began in
         -- time, the one that people were told of first.
         LEFT JOIN LATERAL (
             SELECT i.incident_id, i.anomaly_name, i.severity, i.first_seen, c.confirmed_at
-            FROM smartbox.incidents AS i
+            FROM smartbox.incidents_in_window(p.service, w.since, w.until, backtest_options) AS i
                 CROSS JOIN LATERAL (SELECT CASE WHEN i.confirmed_at <= w.until THEN i.confirmed_at END AS confirmed_at) AS c
-            WHERE i.service = p.service AND i.first_seen BETWEEN w.since AND w.until
             ORDER BY c.confirmed_at, i.first_seen, i.incident_id
             LIMIT 1
         ) AS i ON true
+        CROSS JOIN LATERAL (
+            SELECT smartbox.judged_in_window(p.service, w.since, w.until, backtest_options) AS n
+        ) AS d
     ORDER BY p.service, p.started_at, p.title
 $$;
 
-COMMENT ON FUNCTION @extschema@.past_incident_coverage(interval) IS
-    'which of smartbox.past_incidents have an incident in smartbox.incidents that began between their start and end (one hour where nobody wrote that down), give or take the tolerance. outcome: caught: people were told in that time; suspected: nobody was; missed: judged and nothing found; not judged: no detection is kept of that time; unknown service. minutes_after_start: until people were told, or until the first detection of a suspicion; negative: before the recorded start';
+COMMENT ON FUNCTION @extschema@.past_incident_coverage(interval, jsonb) IS
+    'which of smartbox.past_incidents have an incident that began between their start and end (one hour where nobody wrote that down), give or take the tolerance: one of smartbox.incidents, or with backtest_options one of backtest_incidents() with these options (''{}'': as it is set up now), by models trained on what was there until a day before. outcome: caught: people were told in that time; suspected: nobody was; missed: judged and nothing found; not judged: no detection is kept of that time, or there is too little to learn from; unknown service. minutes_after_start: until people were told, or until the first detection of a suspicion; negative: before the recorded start';

@@ -2,7 +2,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(48);
+SELECT plan(52);
 
 CREATE FUNCTION noise(n bigint, sigma float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS
 $$ SELECT exp(sigma * (hashint8extended(n, 1) / 9.3e18 + hashint8extended(n, 2) / 9.3e18 + hashint8extended(n, 3) / 9.3e18)) $$;
@@ -121,6 +121,22 @@ SELECT is(refused(o::jsonb), m, o) FROM (VALUES
 SELECT throws_ok($$ SELECT backtest('bookin', now(), now()) $$, '42704', 'service "bookin" is not known', 'an unknown service');
 SELECT throws_ok($$ SELECT backtest('booking', now(), now() - interval '1 day') $$, '22023', 'since must not be after until', 'time that runs backwards');
 SELECT throws_ok($$ SELECT backtest('booking', NULL, now()) $$, '22004', 'since must not be null', 'no beginning');
+
+-- What would have been caught of what people remember
+INSERT INTO smartbox.past_incidents (service, started_at, ended_at, title) VALUES
+    ('booking', '2024-01-31 10:20+00', '2024-01-31 11:00+00', 'slow'), ('booking', '2024-01-30 10:00+00', NULL, 'nothing'),
+    ('booking', '2024-01-31 10:55+00', '2024-01-31 11:00+00', 'the end of it'), ('booking', '2024-01-01 10:00+00', NULL, 'too early'), ('nobody', '2024-01-31', NULL, 'elsewhere');
+SELECT results_eq(
+    $$ SELECT title, outcome, anomaly_name, minutes_after_start FROM past_incident_coverage('30 min', '{}') ORDER BY title $$,
+    $$ VALUES ('elsewhere', 'unknown service', NULL, NULL), ('nothing', 'missed', NULL, NULL), ('slow', 'caught', 'application_latency_high', -15::float8),
+              ('the end of it', 'missed', NULL, NULL), ('too early', 'not judged', NULL, NULL) $$,
+    'past_incident_coverage: caught by a backtest, and how long before; what began long before is another incident');
+SELECT results_eq(
+    $$ SELECT outcome, minutes_after_start FROM past_incident_coverage('30 min', '{"confirmation_cycles": 20}') WHERE title = 'slow' $$,
+    $$ VALUES ('suspected', -20::float8) $$, 'with options, it would not have been told');
+SELECT is(count(*), 5::bigint, 'without options it looks at what was detected, which is nothing')
+FROM past_incident_coverage() WHERE outcome IN ('not judged', 'unknown service');
+SELECT throws_ok($$ SELECT FROM past_incident_coverage('30 min', '{"tresh": 1}') $$, '22023', 'option "tresh" is not known', 'options are those of backtest()');
 
 SELECT * FROM finish();
 ROLLBACK;
