@@ -4,10 +4,12 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "core/validation.h"
@@ -81,12 +83,22 @@ static SbaQuery equal_samples_query = {
  * The values of all samples come as one flat array, n_positions for each, and
  * the warnings as one text for each sample, lines of it being warnings.
  */
-static SbaQuery store_query = {
-	.text = "INSERT INTO smartbox.samples AS s (service, ts, metric_values, warnings)"
-	" SELECT n.service, n.ts, ($3::float8[])[(n.number - 1) * $5 + 1 : n.number * $5],"
-	" pg_catalog.string_to_array(n.warnings, E'\\n')"
-	" FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::timestamptz[]),"
+#define INSERT_SAMPLES \
+	"INSERT INTO smartbox.samples AS s (service, ts, metric_values, warnings)" \
+	" SELECT n.service, n.ts, ($3::float8[])[(n.number - 1) * $5 + 1 : n.number * $5]," \
+	" pg_catalog.string_to_array(n.warnings, E'\\n')" \
+	" FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::timestamptz[])," \
 	" pg_catalog.unnest($4::text[])) WITH ORDINALITY AS n(service, ts, warnings, number)"
+
+static SbaQuery insert_query = {
+	.text = INSERT_SAMPLES,
+	.n_arguments = 5,
+	.argument_types = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, INT4OID},
+	.expected = SPI_OK_INSERT,
+};
+
+static SbaQuery merge_query = {
+	.text = INSERT_SAMPLES
 	" ON CONFLICT (service, ts) DO UPDATE SET metric_values = " MERGED_VALUES ","
 	" warnings = " MERGED_WARNINGS
 	" WHERE s.metric_values IS DISTINCT FROM " MERGED_VALUES,
@@ -290,7 +302,7 @@ join_warnings(List *warnings)
 }
 
 static uint64
-store_batch(const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_samples)
+store_batch(SbaQuery *query, const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_samples)
 {
 	int			n_values = n_samples * metrics->n_positions;
 	Datum	   *services = palloc(sizeof(Datum) * n_samples);
@@ -329,8 +341,61 @@ store_batch(const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_
 	arguments[3] = PointerGetDatum(construct_md_array(warnings, warning_nulls, 1, &n_samples, &one_dimension,
 													  TEXTOID, -1, false, TYPALIGN_INT));
 	arguments[4] = Int32GetDatum(metrics->n_positions);
-	sba_query_run(&store_query, arguments, NULL, 0);
+	sba_query_run(query, arguments, NULL, 0);
 	return SPI_processed;
+}
+
+static uint64
+store_in_batches(SbaQuery *query, const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_samples,
+				 MemoryContext batch)
+{
+	MemoryContext caller = MemoryContextSwitchTo(batch);
+	uint64		n_stored = 0;
+	int			i;
+
+	for (i = 0; i < n_samples; i += SAMPLES_PER_INSERT)
+	{
+		n_stored += store_batch(query, metrics, samples + i, Min(SAMPLES_PER_INSERT, n_samples - i));
+		MemoryContextReset(batch);
+	}
+	MemoryContextSwitchTo(caller);
+	return n_stored;
+}
+
+/*
+ * Store samples none of which is there yet, which spares looking for each one
+ * first.  Returns 0, and has stored nothing, when one is there.
+ */
+static uint64
+store_new(const SbaMetricCatalog *metrics, const SbaNewSample *samples, int n_samples, MemoryContext batch)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+	volatile uint64 n_stored = 0;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		n_stored = store_in_batches(&insert_query, metrics, samples, n_samples, batch);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		n_stored = 0;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (error != NULL && error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+		ReThrowError(error);
+	MemoryContextReset(batch);
+	return n_stored;
 }
 
 uint64
@@ -338,16 +403,13 @@ sba_store_samples(const SbaMetricCatalog *metrics, const SbaNewSample *samples, 
 {
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "smartbox_anomaly samples",
 												ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(batch);
 	uint64		n_stored = 0;
-	int			i;
 
-	for (i = 0; i < n_samples; i += SAMPLES_PER_INSERT)
-	{
-		n_stored += store_batch(metrics, samples + i, Min(SAMPLES_PER_INSERT, n_samples - i));
-		MemoryContextReset(batch);
-	}
-	MemoryContextSwitchTo(caller);
+	/* a past that is fetched is new but for its ends, a cycle seldom is */
+	if (n_samples > SAMPLES_PER_INSERT)
+		n_stored = store_new(metrics, samples, n_samples, batch);
+	if (n_stored == 0)
+		n_stored = store_in_batches(&merge_query, metrics, samples, n_samples, batch);
 	MemoryContextDelete(batch);
 	return n_stored;
 }

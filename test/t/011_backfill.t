@@ -112,6 +112,16 @@ is(query(q{SELECT status || ' ' || (pieces_done = pieces) || ' ' || samples FROM
 	'succeeded true ' . ($complete - $stored), 'it has succeeded');
 is(query(q{SELECT sum(samples) FROM backfill_metrics()}), 0, 'a third has nothing to do');
 
+# ---------- a sample that is there, among many that are not ----------
+
+my $known = $begin + 300 * 288;
+query("DELETE FROM smartbox.samples WHERE ts <> to_timestamp($known); UPDATE smartbox.samples SET metric_values = '{77}' WHERE service = 's07'");
+query("UPDATE smartbox.services SET backfilled = '{}'");
+is(query('SELECT sum(samples) FROM backfill_metrics()'), $complete - ($n_services - 1), 'what is there is fetched again, and what is not');
+is_complete('so that all is as the source has it');
+is(query('SELECT service, extract(epoch FROM ts)::bigint, warnings FROM smartbox.samples WHERE warnings IS NOT NULL'),
+	"s07|$known|{\"request_rate: corrected, was 77 when it was first fetched\"}", 'one of them was corrected');
+
 # ---------- kill -9 in the middle ----------
 
 forget_everything();
