@@ -299,11 +299,12 @@ BEGIN
                 EXIT WHEN piece OPERATOR(pg_catalog.<) batch_size;
             END LOOP;
         END LOOP;
-        CASE kind
-            WHEN 'samples' THEN samples := deleted;
-            WHEN 'detections' THEN detections := deleted;
-            WHEN 'incidents' THEN incidents := deleted;
-            WHEN 'training_runs' THEN training_runs := deleted;
+        -- A CASE with a value would look for an operator.
+        CASE
+            WHEN kind OPERATOR(pg_catalog.=) 'samples' THEN samples := deleted;
+            WHEN kind OPERATOR(pg_catalog.=) 'detections' THEN detections := deleted;
+            WHEN kind OPERATOR(pg_catalog.=) 'incidents' THEN incidents := deleted;
+            WHEN kind OPERATOR(pg_catalog.=) 'training_runs' THEN training_runs := deleted;
         END CASE;
     END LOOP;
 END

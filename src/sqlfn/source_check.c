@@ -289,14 +289,29 @@ read_catalogs(Check *check, ArrayType *names)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(memory);
-	check->metrics = sba_load_metrics();
-	check->services = sba_list_services(names, &check->n_services);
+	PG_TRY();
+	{
+		check->metrics = sba_load_metrics();
+		check->services = sba_list_services(names, &check->n_services);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(memory);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	/* an error that left it open would leave the session in it */
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(memory);
 	CurrentResourceOwner = owner;
+	if (error != NULL)
+		ReThrowError(error);
 }
 
 /* ---------- judging ---------- */
