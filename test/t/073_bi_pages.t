@@ -29,7 +29,7 @@ sub run_page
 			is($status, 0, "$name: " . (split /\n/, $text)[0]) or diag($errors);
 			$runs++;
 		}
-		else
+		elsif ($kind eq '')
 		{
 			my (undef, undef, @rows) = split /\n/, $text;
 			my @shown = map { join '|', map { s/^\s+|\s+$//gr } split /\|/, "$_ " } @rows;
@@ -56,14 +56,4 @@ $node->safe_psql('shop', q{
 cmp_ok(run_page('past-incidents.md'), '==', 5, 'all statements about past incidents');
 cmp_ok(run_page('reading-it-from-bi.md'), '>=', 9, 'all statements for BI');
 is($node->safe_psql('shop', 'SET ROLE bi_reader; SELECT count(*) FROM smartbox.service_health'), '1', 'the reader can read');
-
-# The page knows each view that it speaks of, and the views know the columns.
-my %columns = map { my ($view, $columns) = split /\|/; ($view => { map { $_ => 1 } split / /, $columns }) } split /\n/, $node->safe_psql('shop', q{
-	SELECT relname || '|' || string_agg(attname, ' ') FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-	WHERE relnamespace = 'smartbox'::regnamespace AND relkind = 'v' AND attnum > 0 GROUP BY relname});
-foreach my $line (page('reading-it-from-bi.md') =~ /^(\| `\w+` \|.*)$/mg)
-{
-	my ($view, @names) = $line =~ /`(\w+)`/g;
-	is_deeply([ grep { !$columns{$view}{$_} } @names ], [], "$view has the columns that the page names");
-}
 done_testing();
