@@ -208,6 +208,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    DELETE FROM smartbox.write_backs AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.signal_bars AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.feedback AS t WHERE t.service = OLD.service;
     DELETE FROM smartbox.silences AS t WHERE t.service = OLD.service;

@@ -133,8 +133,11 @@ BEGIN
     IF smartbox.delivery_obstacle() IS NULL THEN
         CALL @extschema@.deliver_alerts();
     END IF;
+    IF smartbox.has_series_endpoint() THEN
+        CALL @extschema@.write_back_scores();
+    END IF;
 END
 $$;
 
 COMMENT ON PROCEDURE @extschema@.run_cycle() IS
-    'one cycle: collects, commits, detects, commits, and delivers if arm_delivery() was called; for pg_cron, once per sample interval';
+    'one cycle: collects, commits, detects, commits, delivers if arm_delivery() was called, and writes scores back if an endpoint for them is set; for pg_cron, once per sample interval';

@@ -375,6 +375,8 @@ INSERT INTO smartbox.jobs (job, command, every, delay, at_local, on_alert, timeo
      'one cycle per sample interval: fetches the newest samples and judges them', true),
     ('deliver', 'CALL @extschema@.deliver_alerts()', '1 minute', '0', NULL, true, '15 minutes',
      'sends alerts as soon as they are there, and again what could not be sent', true),
+    ('write_back', 'CALL @extschema@.write_back_scores()', NULL, '1 minute', NULL, false, '15 minutes',
+     'writes scores and bands as series, if smartbox_anomaly.write_back_endpoint says where to', true),
     ('train', 'SELECT pg_catalog.count(*) FROM @extschema@.train_models()', NULL, '0', '02:00', false, '6 hours',
      'learns anew from the last 30 days, at night', true),
     ('retention', 'CALL @extschema@.apply_retention()', '1 hour', '20 minutes', NULL, false, '1 hour',

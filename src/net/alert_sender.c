@@ -10,28 +10,7 @@
 #include "mb/pg_wchar.h"
 
 #include "net/alert_sender.h"
-#include "net/http_client.h"
-#include "net/readable_line.h"
-
-#define MAX_ANSWER_BYTES	1024
-
-/* The beginning of an answer, for the error message. */
-typedef struct Answer
-{
-	size_t		length;
-	char		text[MAX_ANSWER_BYTES];
-} Answer;
-
-static bool
-keep_beginning(void *context, const char *data, size_t length)
-{
-	Answer	   *answer = context;
-
-	length = Min(length, MAX_ANSWER_BYTES - answer->length);
-	memcpy(answer->text + answer->length, data, length);
-	answer->length += length;
-	return true;
-}
+#include "net/answer_note.h"
 
 static void
 prepare_request(const SbaHttpEndpoint *endpoint, const SbaAlertMessage *message,
@@ -44,8 +23,7 @@ prepare_request(const SbaHttpEndpoint *endpoint, const SbaAlertMessage *message,
 	request->url = psprintf("%s%s", endpoint->address, message->path);
 	request->body = pg_server_to_any(message->body, strlen(message->body), PG_UTF8);
 	request->headers = headers;
-	request->on_body = keep_beginning;
-	request->context = palloc0(sizeof(Answer));
+	sba_keep_answer(request);
 }
 
 /*
@@ -58,45 +36,24 @@ refuses_message(long status)
 	return status == 400 || status == 413 || status == 415 || status == 422;
 }
 
-static const char *
-describe_status(const SbaHttpRequest *request)
-{
-	const Answer *answer = request->context;
-	const char *line = sba_readable_line(answer->text, answer->length);
-	const char *note = request->status >= 300 && request->status < 400 ?
-	"; redirects are not followed" : "";
-
-	if (line[0] == '\0')
-		return psprintf("HTTP status %ld%s", request->status, note);
-	return psprintf("HTTP status %ld%s: %s", request->status, note, line);
-}
-
 /* Returns whether there was an answer. */
 static bool
 judge(const SbaHttpRequest *request, SbaAlertMessage *message)
 {
 	message->outcome = SBA_ALERT_RETRY;
-	message->error = NULL;
+	message->error = sba_answer_error(request);
 	message->wait_s = 0;
-	if (request->outcome == SBA_HTTP_REFUSED)
-	{
-		message->error = psprintf("%s (%s)", request->problem->message, request->problem->hint);
+	if (request->outcome == SBA_HTTP_REFUSED || request->outcome == SBA_HTTP_FAILED ||
+		request->outcome == SBA_HTTP_TIMEOUT)
 		return false;
-	}
-	if (request->outcome == SBA_HTTP_FAILED || request->outcome == SBA_HTTP_TIMEOUT)
-	{
-		message->error = sba_readable_line(request->message, strlen(request->message));
-		return false;
-	}
-	if (request->status >= 200 && request->status < 300)
-	{
+	if (message->error == NULL)
 		message->outcome = SBA_ALERT_SENT;
-		return true;
+	else
+	{
+		message->wait_s = request->retry_after_s;
+		if (refuses_message(request->status))
+			message->outcome = SBA_ALERT_DEAD;
 	}
-	message->error = describe_status(request);
-	message->wait_s = request->retry_after_s;
-	if (refuses_message(request->status))
-		message->outcome = SBA_ALERT_DEAD;
 	return true;
 }
 

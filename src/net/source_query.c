@@ -26,15 +26,21 @@ sba_require_endpoint(void)
 SbaHttpEndpoint *
 sba_source_endpoint(void)
 {
+	return sba_endpoint_at(sba_vm_endpoint);
+}
+
+SbaHttpEndpoint *
+sba_endpoint_at(const char *address)
+{
 	SbaHttpEndpoint *endpoint = palloc0(sizeof(SbaHttpEndpoint));
-	int			length = strlen(sba_vm_endpoint);
+	int			length = strlen(address);
 	const char *host;
 
-	while (length > 0 && sba_vm_endpoint[length - 1] == '/')
+	while (length > 0 && address[length - 1] == '/')
 		length--;
 	endpoint->what = "the metric source";
 	endpoint->settings = "smartbox_anomaly.vm_";
-	endpoint->address = pnstrdup(sba_vm_endpoint, length);
+	endpoint->address = pnstrdup(address, length);
 	host = strstr(endpoint->address, "://") + 3;
 	endpoint->host = pnstrdup(host, strcspn(host, "/"));
 	endpoint->ca_file = sba_vm_ca_file;

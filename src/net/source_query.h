@@ -15,6 +15,9 @@ extern void sba_require_endpoint(void);
 /* The metric source as the settings describe it, palloc'ed. */
 extern SbaHttpEndpoint *sba_source_endpoint(void);
 
+/* Another server that is spoken to as the metric source is. */
+extern SbaHttpEndpoint *sba_endpoint_at(const char *address);
+
 /* The address of a part of the API. */
 extern char *sba_endpoint_url(const SbaHttpEndpoint *endpoint, const char *path);
 

@@ -48,6 +48,7 @@ char	   *sba_vm_proxy = NULL;
 int			sba_vm_timeout_ms = 10000;
 int			sba_vm_total_timeout_ms = 20000;
 char	   *sba_vm_user = NULL;
+char	   *sba_write_back_endpoint = NULL;
 
 /*
  * Check an address for what every address must not have.  One with a password
@@ -77,13 +78,11 @@ check_address(const char *value, const char *setting, const char *hint)
 }
 
 static bool
-check_vm_endpoint(char **newval, void **extra, GucSource source)
+check_endpoint(const char *value, const char *setting)
 {
-	const char *value = *newval;
-
 	if (value == NULL || value[0] == '\0')
 		return true;
-	if (!check_address(value, "smartbox_anomaly.vm_endpoint",
+	if (!check_address(value, setting,
 					   "Set smartbox_anomaly.vm_user, and smartbox_anomaly.vm_password_file to a file with the password."))
 		return false;
 	if (pg_strncasecmp(value, "http://", 7) == 0 ||
@@ -91,6 +90,18 @@ check_vm_endpoint(char **newval, void **extra, GucSource source)
 		return true;
 	GUC_check_errdetail("The endpoint must begin with \"http://\" or \"https://\".");
 	return false;
+}
+
+static bool
+check_vm_endpoint(char **newval, void **extra, GucSource source)
+{
+	return check_endpoint(*newval, "smartbox_anomaly.vm_endpoint");
+}
+
+static bool
+check_write_back_endpoint(char **newval, void **extra, GucSource source)
+{
+	return check_endpoint(*newval, "smartbox_anomaly.write_back_endpoint");
 }
 
 static bool
@@ -365,6 +376,11 @@ sba_define_settings(void)
 							   NULL,
 							   &sba_vm_user, "",
 							   PGC_SUSET, GUC_SUPERUSER_ONLY, check_vm_user, NULL, NULL);
+	DefineCustomStringVariable("smartbox_anomaly.write_back_endpoint",
+							   "Base address of a VictoriaMetrics to which scores and bands are written as series.",
+							   "Empty means that none are.  The settings for the metric source hold for it too.",
+							   &sba_write_back_endpoint, "",
+							   PGC_SUSET, GUC_SUPERUSER_ONLY, check_write_back_endpoint, NULL, NULL);
 
 	MarkGUCPrefixReserved("smartbox_anomaly");
 }

@@ -36,6 +36,7 @@ extern char *sba_vm_proxy;
 extern int	sba_vm_timeout_ms;
 extern int	sba_vm_total_timeout_ms;
 extern char *sba_vm_user;
+extern char *sba_write_back_endpoint;	/* "" means: nothing is written */
 
 extern void sba_define_settings(void);
 

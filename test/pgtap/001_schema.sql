@@ -29,7 +29,7 @@ SELECT set_eq(
           'smartbox.fingerprints', 'smartbox.incidents', 'smartbox.incident_events', 'smartbox.alerts',
           'smartbox.calendar', 'smartbox.silences', 'smartbox.feedback', 'smartbox.signal_bars', 'smartbox.dependencies', 'smartbox.slos', 'smartbox.rules', 'smartbox.patterns',
           'smartbox.jobs', 'smartbox.job_history', 'smartbox.past_incidents',
-          'smartbox.receivers', 'smartbox.deliveries', 'smartbox.delivery_arming'],
+          'smartbox.receivers', 'smartbox.deliveries', 'smartbox.delivery_arming', 'smartbox.write_backs'],
     'the tables');
 SELECT set_eq(
     $$ SELECT name FROM relation WHERE relkind = 'v' $$,
@@ -191,6 +191,7 @@ $$;
 INSERT INTO smartbox.silences (service, silence_id, until) VALUES ('booking', 'silence_000000000000', 'tomorrow');
 INSERT INTO smartbox.feedback (service, incident_id, feedback_number, verdict) SELECT service, incident_id, 1, 'not_anomaly' FROM smartbox.incidents WHERE service = 'booking';
 INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1, 1 FROM smartbox.incidents WHERE service = 'booking';
+INSERT INTO smartbox.write_backs (service, written_until) VALUES ('booking', now());
 SELECT is_empty($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows = 0 $$, 'a service has rows everywhere');
 DELETE FROM smartbox.services WHERE service = 'booking';
 SELECT set_eq($$ SELECT name FROM pg_temp.rows_of('booking') WHERE rows > 0 $$, ARRAY['smartbox.samples', 'smartbox.past_incidents'],

@@ -26,7 +26,7 @@ SELECT set_eq(
     $$ SELECT m::regprocedure::text FROM pg_temp.members('pg_proc') AS m JOIN pg_proc AS p ON p.oid = m
        WHERE p.prokind = 'p' AND p.proconfig IS NULL $$,
     ARRAY['apply_retention(integer,bigint,bigint,bigint,bigint,bigint)', 'deliver_alerts()', 'run_cycle()',
-          'smartbox.collect_and_detect()', 'smartbox.collect_for_cycle()'],
+          'smartbox.collect_and_detect()', 'smartbox.collect_for_cycle()', 'write_back_scores()'],
     'procedures that commit cannot have one: these qualify what they name, or set it themselves');
 SELECT is_empty(
     $$ SELECT m::regprocedure FROM pg_temp.members('pg_proc') AS m JOIN pg_proc AS p ON p.oid = m

@@ -114,6 +114,7 @@ SELECT silence('booking', 'y', until => now() + interval '1 day'), silence('paym
 SELECT unsilence(min(silence_id)) FROM smartbox.silences WHERE service = 'booking' AND pattern = 'y';
 SELECT feedback(incident_id, 'not_anomaly', 'known') FROM smartbox.incidents WHERE anomaly_name = 'x';
 SELECT add_note(incident_id, E'line\nline') FROM smartbox.incidents WHERE anomaly_name = 'z';
+INSERT INTO smartbox.write_backs VALUES ('booking', now() - interval '1 hour', now(), now(), 7, E'it''s\\nfull', now());
 INSERT INTO smartbox.signal_bars SELECT service, 'error_rate', 'high', incident_id, 0.1 + 1e-17, 1 FROM smartbox.incidents WHERE anomaly_name = 'x';
 UPDATE smartbox.services SET team = 'sales', flapping_window = '90 minutes' WHERE service = 'booking';
 END
