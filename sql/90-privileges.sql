@@ -69,6 +69,24 @@ GRANT EXECUTE ON FUNCTION smartbox.delivery_obstacle() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.database_identity() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.fallback_periods(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.sample_interval() TO PUBLIC;
+-- What a page is made of reads with its caller's privileges.
+DO $$
+DECLARE
+    member regprocedure;
+BEGIN
+    FOREACH member IN ARRAY '{
+        smartbox.service_time_period, smartbox.iso_timestamp, smartbox.refuse_unknown_incident, smartbox.html_text,
+        smartbox.value_text, smartbox.duration_text, smartbox.sparkline, smartbox.line_path, smartbox.band_path,
+        smartbox.nice_step, smartbox.time_step, smartbox.metric_chart, smartbox.sparkline_svg, smartbox.time_html,
+        smartbox.word_html, smartbox.list_html, smartbox.metrics_of_anomaly, smartbox.charts_html,
+        smartbox.comparison_html, smartbox.events_html, smartbox.incident_html, smartbox.incidents_html,
+        smartbox.fleet_html, smartbox.watch_html, smartbox.report_style, smartbox.page_html
+    }'::pg_catalog.regproc[]::pg_catalog.oid[]::pg_catalog.regprocedure[]
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', member);
+    END LOOP;
+END
+$$;
 GRANT USAGE ON SCHEMA smartbox TO PUBLIC;
 GRANT USAGE ON TYPE smartbox.severity TO PUBLIC;
 GRANT SELECT ON smartbox.time_periods TO PUBLIC;

@@ -27,8 +27,16 @@ SELECT set_eq(
           'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)',
           'smartbox.process_runs(integer,timestamp with time zone)', 'smartbox.worker_state()',
           'smartbox.circuit_breaker_states()', 'smartbox.delivery_obstacle()', 'smartbox.database_identity()',
-          'smartbox.fallback_periods(text)', 'smartbox.sample_interval()'],
-    'PUBLIC may call pure functions, and one that looks at the caller''s privileges itself');
+          'smartbox.fallback_periods(text)', 'smartbox.sample_interval()']
+    || '{
+        smartbox.service_time_period, smartbox.iso_timestamp, smartbox.refuse_unknown_incident, smartbox.html_text,
+        smartbox.value_text, smartbox.duration_text, smartbox.sparkline, smartbox.line_path, smartbox.band_path,
+        smartbox.nice_step, smartbox.time_step, smartbox.metric_chart, smartbox.sparkline_svg, smartbox.time_html,
+        smartbox.word_html, smartbox.list_html, smartbox.metrics_of_anomaly, smartbox.charts_html,
+        smartbox.comparison_html, smartbox.events_html, smartbox.incident_html, smartbox.incidents_html,
+        smartbox.fleet_html, smartbox.watch_html, smartbox.report_style, smartbox.page_html
+    }'::regproc[]::oid[]::regprocedure[]::text[],
+    'PUBLIC may call pure functions, and what looks at or reads with the caller''s own privileges');
 SELECT ok(NOT has_schema_privilege('smartbox_test_nobody', 'smartbox', 'CREATE'), 'nobody adds objects');
 
 INSERT INTO smartbox.services (service) VALUES ('booking');
