@@ -280,8 +280,9 @@ copy_metrics(const SbaMetricCatalog *metrics, MemoryContext memory)
 
 /* Turn a filled grid into samples, and count what is in it. */
 static void
-store_grid(Work *work, const SbaMetricCatalog *metrics, SbaMetricGrid *grid)
+store_grid(Work *work, const SbaMetricCatalog *metrics, const SbaMetricQuery *queries, SbaMetricGrid *grid)
 {
+	List	   *of_queries = sba_warn_of_failed_queries(queries, metrics->n_metrics);
 	SbaNewSample *samples = palloc_extended(sizeof(SbaNewSample) * grid->n_slots, MCXT_ALLOC_HUGE);
 	int			i;
 	int			slot;
@@ -294,7 +295,7 @@ store_grid(Work *work, const SbaMetricCatalog *metrics, SbaMetricGrid *grid)
 		for (slot = 0; slot < grid->n_slots; slot++)
 		{
 			double	   *values = grid->values + SBA_GRID_INDEX(grid, i, slot, 0);
-			List	   *warnings = NIL;
+			List	   *warnings = list_copy(of_queries);
 			bool		present = false;
 
 			for (m = 0; m < metrics->n_metrics; m++)
@@ -409,7 +410,7 @@ run_piece(SbaTask *task)
 
 	last_error = report_failures(&work, queries, metrics->n_metrics);
 	SPI_connect();
-	store_grid(&work, metrics, grid);
+	store_grid(&work, metrics, queries, grid);
 	/* a span that one metric is missing in is asked for again */
 	if (last_error == NULL)
 		mark_asked(&work);

@@ -39,7 +39,9 @@
 
 /*
  * What is missing: the span asked for, less what the source was asked for
- * before, less the intervals that samples lie in.
+ * before, less the intervals that samples lie in.  A sample that lacks a metric
+ * because its query failed counts as missing, but only for a week: a query that
+ * always fails would have the source asked for ever more.
  */
 static SbaQuery missing_query = {
 	.text = "SELECT a.service, pg_catalog.lower(r.missing), pg_catalog.upper(r.missing)"
@@ -47,7 +49,9 @@ static SbaQuery missing_query = {
 	" FROM smartbox.services s WHERE s.service = ANY ($1)) a,"
 	" LATERAL (SELECT coalesce(pg_catalog.range_agg(pg_catalog.tstzrange(x.ts - $4, x.ts, '(]')), '{}') AS have"
 	" FROM smartbox.samples x WHERE x.service = a.service"
-	" AND x.ts > pg_catalog.lower(a.need) AND x.ts <= pg_catalog.upper(a.need)) h,"
+	" AND x.ts > pg_catalog.lower(a.need) AND x.ts <= pg_catalog.upper(a.need)"
+	" AND (x.warnings IS NULL OR x.ts <= $3 - interval '7 days' OR NOT EXISTS ("
+	"SELECT FROM pg_catalog.unnest(x.warnings) AS w(warning) WHERE w.warning LIKE '%" SBA_NOT_FETCHED "'))) h,"
 	" LATERAL pg_catalog.unnest(a.need - h.have) AS r(missing)"
 	" ORDER BY a.service COLLATE \"C\", 2",
 	.n_arguments = 4,

@@ -91,6 +91,20 @@ service_names(const SbaService *services, int n_services)
 	return names;
 }
 
+List *
+sba_warn_of_failed_queries(const SbaMetricQuery *queries, int n_queries)
+{
+	List	   *warnings = NIL;
+	int			q;
+
+	for (q = 0; q < n_queries; q++)
+	{
+		if (queries[q].failed)
+			warnings = lappend(warnings, psprintf("%s" SBA_NOT_FETCHED, queries[q].metric));
+	}
+	return warnings;
+}
+
 SbaMetricGrid *
 sba_fetch_current(const SbaMetricCatalog *metrics, SbaMetricQuery *queries,
 				  const SbaService *services, int n_services, bool only_these, int failure_level)
@@ -121,13 +135,11 @@ sba_store_current(const SbaMetricCatalog *metrics, const SbaMetricQuery *queries
 
 		collected[i].service = services[i].name;
 		collected[i].ts = sba_time_of_unix(grid->first_time);
+		collected[i].warnings = sba_warn_of_failed_queries(queries, metrics->n_metrics);
 		for (m = 0; m < metrics->n_metrics; m++)
 		{
 			values[m] = sba_accept_value(&metrics->metric[m], values[m], &collected[i].warnings);
 			collected[i].metrics_present += !isnan(values[m]);
-			if (queries[m].failed)
-				collected[i].warnings = lappend(collected[i].warnings,
-												psprintf("%s: could not be fetched", metrics->metric[m].name));
 		}
 		if (collected[i].metrics_present == 0)
 			continue;

@@ -11,6 +11,12 @@
 #include "db/samples.h"
 #include "net/metric_source.h"
 
+/*
+ * The end of the warning of a sample that lacks a metric because its query
+ * failed; a backfill asks for such a sample again.
+ */
+#define SBA_NOT_FETCHED ": could not be fetched"
+
 /* What one cycle brought for a service. */
 typedef struct SbaCollected
 {
@@ -38,6 +44,9 @@ extern SbaMetricGrid *sba_fetch_current(const SbaMetricCatalog *metrics, SbaMetr
 										bool only_these, int failure_level);
 extern SbaCollected *sba_store_current(const SbaMetricCatalog *metrics, const SbaMetricQuery *queries,
 									   const SbaMetricGrid *grid, const SbaService *services, int n_services);
+
+/* One warning for each query that failed, for a sample that lacks its metric. */
+extern List *sba_warn_of_failed_queries(const SbaMetricQuery *queries, int n_queries);
 
 /* Seconds since 1970, as the source counts, from and to timestamps. */
 extern TimestampTz sba_time_of_unix(int64 seconds);

@@ -100,6 +100,17 @@ collect();
 like(sample('booking'), qr/^20,80,/, 'a value that is gone at the source is kept');
 query(q{UPDATE smartbox.metrics SET query = 'sum(late_application_latency{$selector}) by ($service_label)' WHERE metric = 'application_latency'});
 
+# A query that fails beside others that do not leaves a hole, which is filled.
+query(q{UPDATE smartbox.metrics SET query = 'nonsense(late_application_latency{$selector})' WHERE metric = 'application_latency'});
+query("DELETE FROM smartbox.samples WHERE service = 'booking'");
+$node->psql('shop', 'SELECT FROM collect_metrics()', stderr => \my $failure);
+like($failure, qr/WARNING:  could not fetch metric "application_latency"/, 'a query that fails is a warning');
+like(sample('booking'), qr/^20[.\d]*,\?,\?,\?,\? application_latency: could not be fetched$/, 'the others are stored');
+query(q{UPDATE smartbox.metrics SET query = 'sum(late_application_latency{$selector}) by ($service_label)' WHERE metric = 'application_latency'});
+is(query("SELECT sum(samples) FROM backfill_metrics('{booking}', '1 hour')"), 1, 'a backfill asks for the sample again');
+like(sample('booking'), qr/^20[.\d]*,80,/, 'and completes it');
+is(query("SELECT sum(samples) FROM backfill_metrics('{booking}', '1 hour')"), 0, 'once');
+
 # --- values that cannot be
 
 import_points(labels('request_rate', 'search', 'b'), $slot - 10 => -50);
