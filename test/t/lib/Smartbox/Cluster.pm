@@ -40,6 +40,24 @@ sub prepare
 	return $node;
 }
 
+# Start a server whose postmaster was killed.  It refuses as long as any process
+# of the old one is there, so this tries until it works.
+sub start_after_crash
+{
+	my ($self, $seconds) = @_;
+	my $deadline = Time::HiRes::time() + $seconds;
+
+	$self->{_pid} = undef;
+	until ($self->start(fail_ok => 1))
+	{
+		die "the server does not start within $seconds s" if Time::HiRes::time() > $deadline;
+		# that of the old one, if it has left its file
+		$self->{_pid} = undef;
+		select(undef, undef, undef, 0.1);
+	}
+	return;
+}
+
 # Poll until the query returns what is expected, a string or a pattern; dies
 # with the last answer when the time is up.
 sub wait_for
