@@ -92,15 +92,34 @@ foreach my $view ($blocks{'Read it from psql, Grafana or a BI tool'} ? map { /`(
 }
 run_heading('How bad is it');
 
-# Every setting in the table exists, with the default that it says.
+# The reference is what there is: each setting with its default and with who may
+# set it, each function, table and view.
+my (%settings, %who);
 foreach my $line (read_lines('Settings'))
 {
-	my ($setting, $default) = $line =~ /^\| `(smartbox_anomaly\.\w+)` \| ([^|]*?) \|/ or next;
-	my $boot = $node->safe_psql('postgres', "LOAD 'smartbox_anomaly'; SELECT boot_val FROM pg_settings WHERE name = '$setting'");
+	my ($setting, $default, $set_by) = $line =~ /^\| `(smartbox_anomaly\.\w+)` \| ([^|]*?) \| ([^|]*?) \|/ or next;
+	my ($boot, $context) = split /\|/, $node->safe_psql('postgres', "LOAD 'smartbox_anomaly'; SELECT boot_val, context FROM pg_settings WHERE name = '$setting'"), -1;
 	my $is_right = $default =~ /^empty/ ? $boot eq ''
 	  : $node->safe_psql('postgres', "LOAD 'smartbox_anomaly'; SELECT set_config('$setting', '$default', true) = set_config('$setting', '$boot', true)") eq 't';
+
 	ok($is_right, "$setting is $default by default") or diag($boot);
+	is($set_by, { superuser => 'superuser', user => 'anyone', sighup => 'file, then reload' }->{$context}, "... and set by: $set_by");
+	$settings{$setting} = 1;
 }
+is(join("\n", sort keys %settings),
+	$node->safe_psql('postgres', q{LOAD 'smartbox_anomaly'; SELECT name FROM pg_settings WHERE name LIKE 'smartbox_anomaly.%' ORDER BY name COLLATE "C"}),
+	'the table has every setting');
+
+my $members = q{FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid AND x.extname = 'smartbox_anomaly'
+	WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'};
+my %functions = map { $_ => 1 } map { /^\| (`.*?) \|/ ? $1 =~ /`(?:CALL )?(\w+)\(/g : () } read_lines('Functions');
+is(join("\n", sort keys %functions), $node->safe_psql('postgres', qq{SELECT DISTINCT p.proname COLLATE "C" FROM pg_proc AS p
+	WHERE p.pronamespace = 'public'::regnamespace AND p.proname !~ '^isolation_forest' AND p.oid IN (SELECT objid $members AND classid = 'pg_proc'::regclass) ORDER BY 1}),
+	'the table has every function');
+my %relations = map { /^\| `(\w+)` \|/ ? ($1 => 1) : () } read_lines('Tables and views');
+is(join("\n", sort keys %relations), $node->safe_psql('postgres', qq{SELECT c.relname COLLATE "C" FROM pg_class AS c
+	WHERE c.relkind IN ('r', 'v') AND c.oid IN (SELECT objid $members AND classid = 'pg_class'::regclass) ORDER BY 1}),
+	'the tables have every table and view');
 
 # The lines of the section whose heading begins so.
 sub read_lines
