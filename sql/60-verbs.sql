@@ -90,6 +90,22 @@ AS 'MODULE_PATHNAME', 'sba_run_inference';
 COMMENT ON FUNCTION @extschema@.run_inference(text[], boolean) IS
     'detect_anomalies() for many services (NULL: all enabled ones) in one pass; verbose adds what each metric was expected to be, also where nothing is wrong';
 
+CREATE FUNCTION @extschema@.explain_anomaly(
+    service text, at timestamptz DEFAULT NULL,
+    OUT metric text, OUT value double precision, OUT expected double precision, OUT lower double precision,
+    OUT upper double precision, OUT deviation double precision, OUT percentile double precision,
+    OUT contribution double precision, OUT direction text, OUT unit text, OUT stands_out boolean,
+    OUT description text, OUT ts timestamptz, OUT time_period text, OUT model_period text, OUT model_version integer)
+RETURNS SETOF record
+LANGUAGE c STABLE PARALLEL UNSAFE COST 10000 ROWS 5
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS 'MODULE_PATHNAME', 'sba_explain_anomaly';
+
+COMMENT ON FUNCTION @extschema@.explain_anomaly(text, timestamptz) IS
+$$why the service's newest sample (or the one at an instant) is an anomaly or none: one row per metric of smartbox.metrics, in the order of position, judged as detect_anomalies() judges a new sample, and recorded nowhere. value, expected and the band from lower to upper are in unit; deviation: in sigma; percentile: 0 to 100, among the samples learnt from; contribution: the share in what is wrong, they sum to 1, and are all 0 when nothing stands out; direction: on which side of expected; description: in words. NULL is what is not known, such as all that a model says while there is none. model_period: the period whose model serves. No rows when there is no sample, or one that is no data. What a detection said at its time, by the model of that time, is in smartbox.detections$$;
+
 -- A cycle has asked the source already: a service without a fresh sample is
 -- one that the source has nothing for, or the source does not answer.
 CREATE FUNCTION smartbox.judge_samples() RETURNS SETOF jsonb

@@ -258,8 +258,8 @@ level_by_rules(const SbaDiagnosis *diagnosis, int m, SbaLevel level)
 	return level;
 }
 
-static bool
-breaks_rule(const SbaDiagnosis *diagnosis, int m)
+bool
+sba_breaks_rule(const SbaDiagnosis *diagnosis, int m)
 {
 	int			i;
 
@@ -296,7 +296,7 @@ describe_situation(const SbaEvaluatedSample *sample, const SbaDiagnosis *diagnos
 		metric->value = sample->values[m];
 		if (verdict->present)
 			metric->expected = verdict->expected;
-		metric->is_signal = verdict->is_signal || breaks_rule(diagnosis, m);
+		metric->is_signal = verdict->is_signal || sba_breaks_rule(diagnosis, m);
 		metric->level = sba_level_of(&sample->metrics[m], metric->value, metric->expected,
 									 verdict->present ? verdict->deviation_sigma : NAN, verdict->is_signal);
 		metric->level = level_by_rules(diagnosis, m, metric->level);
@@ -400,6 +400,19 @@ sba_leading_rule(const SbaDiagnosis *diagnosis)
 		if (diagnosis->broken[i].rule->severity > leading->rule->severity)
 			leading = &diagnosis->broken[i];
 	return leading;
+}
+
+double
+sba_contribution(const SbaEvaluatedSample *sample, const SbaDiagnosis *diagnosis, int m)
+{
+	double		sum = 0;
+	int			i;
+
+	for (i = 0; i < sample->n_metrics; i++)
+		sum += sample->verdict->metric[i].contribution;
+	if (sum <= 0 && diagnosis->n_broken > 0 && sba_leading_rule(diagnosis)->metric == m)
+		return 1;
+	return sample->verdict->metric[m].present ? sample->verdict->metric[m].contribution : NAN;
 }
 
 int

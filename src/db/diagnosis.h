@@ -83,6 +83,16 @@ extern void sba_find_patterns(const SbaEvaluatedSample *sample, SbaDependencySta
 extern int	sba_name_anomaly(const SbaEvaluatedSample *sample, const SbaDiagnosis *diagnosis,
 							 bool by_score, bool *is_high, const SbaRule **rule);
 
+/* Whether the sample's metric m breaks a rule. */
+extern bool sba_breaks_rule(const SbaDiagnosis *diagnosis, int m);
+
+/*
+ * The share of metric m in what is wrong with an explained sample, 0 to 1, or
+ * NaN when nothing can be said of it.  When no value is strange and one breaks
+ * a rule all the same, that is all there is to blame.
+ */
+extern double sba_contribution(const SbaEvaluatedSample *sample, const SbaDiagnosis *diagnosis, int m);
+
 /* The worst of the broken rules, of which there is at least one. */
 extern const SbaRuleFinding *sba_leading_rule(const SbaDiagnosis *diagnosis);
 

@@ -105,26 +105,18 @@ write_comparison(SbaJsonWriter *json, const SbaPayloadInput *input, int m)
 	sba_json_number(json, "percentile", metric->percentile);
 }
 
-/*
- * Shares of the strangeness.  A value that is not strange and breaks a rule
- * all the same is all there is to blame.
- */
 static void
 write_contributions(SbaJsonWriter *json, const SbaPayloadInput *input)
 {
-	const SbaDiagnosis *diagnosis = input->diagnosis;
-	double		sum = 0;
 	int			m;
 
-	for (m = 0; m < input->sample->n_metrics; m++)
-		sum += verdict_of(input, m)->contribution;
 	sba_json_open(json, "contributions", '{');
 	for (m = 0; m < input->sample->n_metrics; m++)
 	{
-		bool		leads = sum <= 0 && sba_leading_rule(diagnosis)->metric == m;
+		double		contribution = sba_contribution(input->sample, input->diagnosis, m);
 
-		if (verdict_of(input, m)->present || leads)
-			sba_json_number(json, input->sample->metrics[m].name, leads ? 1 : verdict_of(input, m)->contribution);
+		if (!isnan(contribution))
+			sba_json_number(json, input->sample->metrics[m].name, contribution);
 	}
 	sba_json_close(json, '}');
 }

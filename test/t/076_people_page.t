@@ -70,11 +70,11 @@ sub roles_are_right
 	is(as_role('smartbox_reader', join ' ', map { "SELECT count(r::text) >= 0 FROM $_ AS r;" } @relations), join("\n", ('t') x @relations),
 		'a reader reads each of their columns');
 	is($node->safe_psql('shop', q{
-		SELECT string_agg(d.objid::regprocedure::text, ' ') FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid
+		SELECT string_agg(p.proname, ' ' ORDER BY p.proname) FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid
 			JOIN pg_proc AS p ON p.oid = d.objid, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
 		WHERE d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 			AND x.extname = 'smartbox_anomaly' AND a.grantee = 'smartbox_reader'::regrole}),
-		'', 'a reader may call what everybody may, no more');
+		'expected_values explain_anomaly', 'a reader may call what everybody may, and what explains');
 	is($node->safe_psql('shop', q{
 		SELECT string_agg(d.objid::regprocedure::text, ' ') FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid
 			JOIN pg_proc AS p ON p.oid = d.objid
@@ -82,6 +82,8 @@ sub roles_are_right
 			AND x.extname = 'smartbox_anomaly' AND p.provolatile = 'v' AND p.prorettype <> 'trigger'::regtype
 			AND has_function_privilege('smartbox_reader', p.oid, 'EXECUTE')}),
 		'smartbox.circuit_breaker_states() smartbox.worker_state()', '... none of which can write: those that are not stable show what is in memory');
+	is(as_role('smartbox_reader', "SELECT count(*) FROM explain_anomaly('search'); SELECT count(*) FROM expected_values('search', now(), now());"), "0\n0",
+		'a reader asks why');
 	may_not('smartbox_reader', $_, "a reader may not: $_") foreach
 		"SELECT acknowledge_incident('x')", "SELECT close_incident('x')", "SELECT silence('search', until => 'tomorrow')",
 		"SELECT feedback('x', 'anomaly')", "SELECT add_note('x', 'y')", "SELECT unsilence('x')", "SELECT detect_anomalies('search')",

@@ -19,12 +19,20 @@ foreach my $block ($page =~ /^```sql\n(.*?)^```$/msg)
 	is($status, 0, 'runs: ' . (split /\n/, $block)[0]) or diag($error);
 	push @answers, $out;
 }
-is(scalar @answers, 7, 'the page has seven blocks of statements');
+is(scalar @answers, 8, 'the page has eight blocks of statements');
 
 is(scalar(grep { /\|accepted\|/ } split /\n/, $answers[0]), 5, 'five models are accepted');
-my ($shown) = $page =~ /^```\n +anomaly_name.*?\n-.*?\n(.*?)^```$/ms;
-my @incidents = map { join '|', map { s/^\s+|\s+$//gr } split /\|/ } split /\n/, $shown;
-is_deeply([ split /\n/, $answers[4] ], \@incidents, 'the incidents are those that the page shows');
+
+# The rows of the answer that the page shows with these columns.
+sub shown
+{
+	my ($column) = @_;
+	my ($rows) = $page =~ /^```\n +$column .*?\n-.*?\n(.*?)^```$/ms;
+
+	return [ map { join '|', map { s/^\s+|\s+$//gr } split /\|/ } split /\n/, $rows ];
+}
+is_deeply([ split /\n/, $answers[4] ], shown('anomaly_name'), 'the incidents are those that the page shows');
+is_deeply([ split /\n/, $answers[7] ], shown('metric'), 'and so is the explanation');
 like($answers[5], qr/\Adatabase_latency_high\|0\.\d+\|database_latency\n/, 'the culprit is named first');
 like($answers[6], qr/^database_latency\|3[0-9.]+\|1[0-9.]+\|/m, 'and compared with what was expected');
 

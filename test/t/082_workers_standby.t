@@ -15,6 +15,8 @@ $primary->safe_psql('postgres', 'CREATE DATABASE shop');
 $primary->safe_psql('shop', 'CREATE EXTENSION smartbox_anomaly');
 $primary->safe_psql('shop', q{
 	CREATE TABLE done (at timestamptz DEFAULT clock_timestamp());
+	INSERT INTO smartbox.services (service) VALUES ('booking');
+	INSERT INTO smartbox.samples (service, ts, metric_values) VALUES ('booking', '2024-01-15 10:00+00', '{100,2500,NULL,NULL,NULL}');
 	INSERT INTO smartbox.jobs (job, command, every) VALUES ('tick', 'INSERT INTO public.done DEFAULT VALUES', '1 s')});
 $primary->wait_for('shop', 'SELECT count(*) > 0 FROM done', 't', 60);
 
@@ -29,6 +31,8 @@ is($standby->safe_psql('shop', 'SELECT pg_is_in_recovery(), launcher_pid IS NULL
 is($standby->safe_psql('shop', "SELECT severity FROM smartbox.status WHERE thing = 'workers'"), 'ok', 'which is as it should be');
 is($standby->safe_psql('shop', q{
 	SELECT isolation_forest_score(isolation_forest(ARRAY[sin(n), cos(n)]), '{9,9}') > 0.6 FROM generate_series(1, 1000) AS n}), 't', 'it scores');
+is($standby->safe_psql('shop', "SELECT string_agg(description, ' ') FROM explain_anomaly('booking')"),
+	'nothing to compare with beyond what a rule allows unknown unknown unknown', 'and explains');
 like(($standby->psql('shop', "SELECT smartbox.run_job('tick')"))[2], qr/cannot execute run_job\(\) during recovery/, 'and runs no job');
 
 $primary->stop('immediate');
