@@ -16,7 +16,13 @@ CREATE TABLE smartbox.calendar (
 );
 
 COMMENT ON TABLE smartbox.calendar IS
-$$holidays, maintenance and busy times. A public holiday of all services: INSERT INTO smartbox.calendar (kind, starts_at, description) VALUES ('holiday', '2026-12-25', 'Christmas Day'); an hour of maintenance of one: INSERT INTO smartbox.calendar (service, kind, starts_at, ends_at) VALUES ('booking', 'maintenance', '2026-12-02 22:00', '2026-12-02 23:00'); a sale: INSERT INTO smartbox.calendar (kind, starts_at, ends_at, description) VALUES ('busy', '2026-11-27', '2026-12-01', 'Black Friday')$$;
+$$holidays, maintenance and busy times.
+A public holiday of all services:
+INSERT INTO smartbox.calendar (kind, starts_at, description) VALUES ('holiday', '2026-12-25', 'Christmas Day');
+an hour of maintenance of one:
+INSERT INTO smartbox.calendar (service, kind, starts_at, ends_at) VALUES ('booking', 'maintenance', '2026-12-02 22:00', '2026-12-02 23:00');
+a sale:
+INSERT INTO smartbox.calendar (kind, starts_at, ends_at, description) VALUES ('busy', '2026-11-27', '2026-12-01', 'Black Friday')$$;
 COMMENT ON COLUMN smartbox.calendar.service IS 'the service, or * for all of them';
 COMMENT ON COLUMN smartbox.calendar.kind IS
     'holiday: counts as a Sunday; maintenance: nothing is learnt from it; busy: it teaches the usual course of the day, but neither how much the metrics vary nor what is rare';

@@ -262,7 +262,16 @@ COMMENT ON COLUMN smartbox.models.seed IS 'seed of the random numbers';
 COMMENT ON COLUMN smartbox.models.feature_set IS 'identity of the features: a model is not used with other ones';
 COMMENT ON COLUMN smartbox.models.duration_ms IS 'how long the training took, in ms';
 COMMENT ON COLUMN smartbox.models.card IS
-$$the model's card. based_on: own samples, samples of other periods too (borrowed: how many), or medians, which too few samples for a forest are left with; held_out: samples that tested what the others taught; left_out: samples that did not teach, by reason: in an incident, in a maintenance, in a busy time, just after a change of level, or suspicious by themselves (no more than contamination allows); gaps: times without samples; level_changes and last_level_change: deployments and the like, after which the level stayed another; held_out_flagged and injected_faults_found: what the validation found, as shares; metrics: for each one quantiles, median absolute deviation (mad), noise (sigma, on the transformed scale) and the deviations in sigma beyond which it alone uses up the budget of false alarms; correlation of the metrics' deviations; drift_baseline: mean standing of each metric, samples that say as much as one, and stretches of samples, the inverse covariance being in the model. Rows, range, coverage, seed, feature set and duration are columns$$;
+$$the model's card. based_on: own samples, samples of other periods too (borrowed: how many), or medians, which
+too few samples for a forest are left with; held_out: samples that tested what the others taught; left_out:
+samples that did not teach, by reason: in an incident, in a maintenance, in a busy time, just after a change
+of level, or suspicious by themselves (no more than contamination allows); gaps: times without samples;
+level_changes and last_level_change: deployments and the like, after which the level stayed another;
+held_out_flagged and injected_faults_found: what the validation found, as shares; metrics: for each one
+quantiles, median absolute deviation (mad), noise (sigma, on the transformed scale) and the deviations in
+sigma beyond which it alone uses up the budget of false alarms; correlation of the metrics' deviations;
+drift_baseline: mean standing of each metric, samples that say as much as one, and stretches of samples, the
+inverse covariance being in the model. Rows, range, coverage, seed, feature set and duration are columns$$;
 COMMENT ON COLUMN smartbox.models.reason IS 'why it was rejected, or what it is based on and what is missing; NULL when there is nothing to say';
 COMMENT ON COLUMN smartbox.models.rolled_back_at IS 'when somebody went back from this version to an earlier one; a rollback does not come back to it';
 

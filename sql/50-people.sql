@@ -116,7 +116,9 @@ COMMENT ON COLUMN smartbox.feedback.service IS 'the service';
 COMMENT ON COLUMN smartbox.feedback.incident_id IS 'the incident';
 COMMENT ON COLUMN smartbox.feedback.feedback_number IS 'number within the incident, from 1';
 COMMENT ON COLUMN smartbox.feedback.verdict IS
-    'anomaly: a fault, its samples do not teach; expected: rightly detected, but known and harmless; not_anomaly: should not have been detected, takes more to be from now on; new_trend: how it is from now on; the samples of the last three teach. NULL: a note';
+'anomaly: a fault, its samples do not teach; expected: rightly detected, but known and harmless; not_anomaly:
+should not have been detected, takes more to be from now on; new_trend: how it is from now on; the samples of
+the last three teach. NULL: a note';
 COMMENT ON COLUMN smartbox.feedback.note IS 'for people';
 COMMENT ON COLUMN smartbox.feedback.given_by IS 'who said it';
 COMMENT ON COLUMN smartbox.feedback.given_at IS 'when that was';

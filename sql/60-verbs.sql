@@ -55,7 +55,9 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sba_check_metric_source';
 
 COMMENT ON FUNCTION @extschema@.check_metric_source(text[], interval) IS
-    'asks the metric source, storing nothing, how many points it has of each metric and service (NULL: all enabled ones), and says what is wrong: without a service it is about the query, without a metric about the service, without both about the source; a failure is a row, not an error';
+'asks the metric source, storing nothing, how many points it has of each metric and service (NULL: all enabled
+ones), and says what is wrong: without a service it is about the query, without a metric about the service,
+without both about the source; a failure is a row, not an error';
 
 CREATE FUNCTION @extschema@.train_models(
     services text[] DEFAULT NULL, lookback interval DEFAULT '30 days',

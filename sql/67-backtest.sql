@@ -14,7 +14,21 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'sba_backtest';
 
 COMMENT ON FUNCTION @extschema@.backtest(text, timestamptz, timestamptz, jsonb) IS
-$$what would have been detected: replays the service's samples from since to until, each judged only by what came before it, with models trained on the 30 days before since; one row per judged instant, those included at which the service was silent while others reported. alerting: anomalous, and its incident is OPEN. deviations: in sigma, by smartbox.metrics.position, NaN for unknown. Writes nothing. options, each with what it is by default: threshold (0: scores below it are anomalies), false_alarms_per_week, contamination, confirmation_cycles, resolution_grace_cycles, incident_separation (as the service has them), lookback ("30 days": what models learn from), retrain (an interval: train anew so often; never), periods (true; false: one model for the whole week), forests (true; false: without the forests' evidence), calendar (true), metrics (an array of names: as if only these were watched), min_absolute_deviation and min_relative_deviation (objects: metric and number), rules and signal_bars (arrays of objects like rows of the tables: as if these were there too; false: none at all)$$;
+$$what would have been detected: replays the service's samples from since to until, each judged only by what
+came before it, with models trained on the 30 days before since; one row per judged instant, those included at
+which the service was silent while others reported. Writes nothing.
+alerting: anomalous, and its incident is OPEN. deviations: in sigma, by smartbox.metrics.position, NaN for unknown.
+options, each with what it is by default:
+threshold (0): scores below it are anomalies
+false_alarms_per_week, contamination, confirmation_cycles, resolution_grace_cycles, incident_separation (as the service has them)
+lookback ("30 days"): what models learn from
+retrain (never): an interval, train anew so often
+periods (true); false: one model for the whole week
+forests (true); false: without the forests' evidence
+calendar (true); false: as if it were empty
+metrics (all): an array of names, as if only these were watched
+min_absolute_deviation, min_relative_deviation: objects of metric and number
+rules, signal_bars (true): arrays of objects like rows of the tables, as if these were there too; false: none at all$$;
 
 CREATE FUNCTION @extschema@.backtest_incidents(
     service text, since timestamptz, until timestamptz, options jsonb DEFAULT '{}',

@@ -140,4 +140,10 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION @extschema@.past_incident_coverage(interval, jsonb) IS
-    'which of smartbox.past_incidents have an incident that began between their start and end (one hour where nobody wrote that down), give or take the tolerance: one of smartbox.incidents, or with backtest_options one of backtest_incidents() with these options (''{}'': as it is set up now), by models trained on what was there until a day before. outcome: caught: people were told in that time; suspected: nobody was; missed: judged and nothing found; not judged: no detection is kept of that time, or there is too little to learn from; unknown service. minutes_after_start: until people were told, or until the first detection of a suspicion; negative: before the recorded start';
+'which of smartbox.past_incidents have an incident that began between their start and end (one hour where
+nobody wrote that down), give or take the tolerance: one of smartbox.incidents, or with backtest_options one
+of backtest_incidents() with these options (''{}'': as it is set up now), by models trained on what was there
+until a day before. outcome: caught: people were told in that time; suspected: nobody was; missed: judged and
+nothing found; not judged: no detection is kept of that time, or there is too little to learn from; unknown
+service. minutes_after_start: until people were told, or until the first detection of a suspicion; negative:
+before the recorded start';

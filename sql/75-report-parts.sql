@@ -120,7 +120,9 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.service_sparkline(text, text, interval, integer, timestamptz) IS
-    'the course of a service''s metric as a line of blocks for psql: the last 24 hours, or another span, up to the newest sample of any service or the instant until; a blank where there was no value, NULL when there was none at all; as many blocks as width, or fewer where samples are farther apart';
+'the course of a service''s metric as a line of blocks for psql: the last 24 hours, or another span, up to the
+newest sample of any service or the instant until; a blank where there was no value, NULL when there was none
+at all; as many blocks as width, or fewer where samples are farther apart';
 
 -- ---------------------------------------------------------------------------
 -- Charts
@@ -263,7 +265,9 @@ END
 $$;
 
 COMMENT ON FUNCTION smartbox.metric_chart(text, text, text, text, text, timestamptz, timestamptz, timestamptz[], double precision[], double precision[], double precision[], double precision[], interval, tstzrange[]) IS
-    'a metric from since to until as SVG with its scales beside it: what was usual as a band, what was expected as a dashed line, the values as a line with a dot for each outside the band, and spans shaded; lines break where the next point is later than largest_gap';
+'a metric from since to until as SVG with its scales beside it: what was usual as a band, what was expected as
+a dashed line, the values as a line with a dot for each outside the band, and spans shaded; lines break where
+the next point is later than largest_gap';
 
 CREATE FUNCTION smartbox.sparkline_svg(points double precision[], title text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE

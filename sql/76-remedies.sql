@@ -187,4 +187,9 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.try_remedies(text, timestamptz) IS
-$$what would stop an alarm that was of no use, and what else that would change: one row per remedy, each tried by a backtest since an instant (NULL: two weeks, or the incident's beginning), the first with everything as it is. stops_it: this alarm would not come. alarms: how many would. others_stopped: other alarms that come as it is and would not; faults_missed: of these, that were faults by feedback or smartbox.past_incidents. others_new: alarms that do not come as it is. longest_delay: by how much others would come later. options: for backtest(). statement: makes it so. Writes nothing$$;
+$$what would stop an alarm that was of no use, and what else that would change: one row per remedy, each tried
+by a backtest since an instant (NULL: two weeks, or the incident's beginning), the first with everything as it
+is. stops_it: this alarm would not come. alarms: how many would. others_stopped: other alarms that come as it
+is and would not; faults_missed: of these, that were faults by feedback or smartbox.past_incidents.
+others_new: alarms that do not come as it is. longest_delay: by how much others would come later. options: for
+backtest(). statement: makes it so. Writes nothing$$;

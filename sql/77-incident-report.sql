@@ -553,4 +553,7 @@ END
 $$;
 
 COMMENT ON FUNCTION @extschema@.incident_report(text, text) IS
-    'one page of HTML that needs nothing else: what is wrong now, the services over the last 24 hours, each incident with its metrics against what was expected, what to do and its events, and what is over; of all services, of one, or one incident alone. The 20 worst incidents are shown in detail, 100 in lists. Times are on the clock of the session. Writes nothing';
+'one page of HTML that needs nothing else: what is wrong now, the services over the last 24 hours, each
+incident with its metrics against what was expected, what to do and its events, and what is over; of all
+services, of one, or one incident alone. The 20 worst incidents are shown in detail, 100 in lists. Times are
+on the clock of the session. Writes nothing';

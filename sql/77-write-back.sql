@@ -157,4 +157,6 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'sba_write_back_scores';
 
 COMMENT ON PROCEDURE @extschema@.write_back_scores() IS
-    'writes scores, expected values and bands of new detections as series to smartbox_anomaly.write_back_endpoint; commits before and after, and holds nothing while it waits; a failure is an error, and what was not taken is sent again the next time';
+'writes scores, expected values and bands of new detections as series to smartbox_anomaly.write_back_endpoint;
+commits before and after, and holds nothing while it waits; a failure is an error, and what was not taken is
+sent again the next time';

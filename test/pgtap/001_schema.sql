@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(41);
+SELECT plan(42);
 
 -- Objects of the extension, whatever else there is in the database.
 CREATE TEMP VIEW member AS
@@ -92,6 +92,12 @@ SELECT set_eq(
     'the catalogs without their shipped rows');
 
 -- What \d+ and \df+ show.
+SELECT is_empty(
+    $$ SELECT pg_describe_object(d.classoid, d.objoid, d.objsubid)
+       FROM pg_description AS d JOIN member AS m ON (m.classid, m.objid) = (d.classoid, d.objoid),
+           regexp_split_to_table(d.description, E'\n') AS line
+       WHERE length(line) > 240 $$,
+    'no line of a comment is wider than psql shows well');
 SELECT is_empty(
     $$ SELECT r.name FROM relation AS r WHERE r.relkind IN ('r', 'v') AND obj_description(r.oid, 'pg_class') IS NULL $$,
     'every table and view says what it is');

@@ -91,6 +91,10 @@ foreach my $view ($blocks{'Read it from psql, Grafana or a BI tool'} ? map { /`(
 	is($status, 0, "a reader can read $view") or diag($errors);
 }
 run_heading('How bad is it');
+@answers = run_heading('When something is not as expected');
+like($answers[0], qr/^workers\|warning\|the library is not preloaded/m, 'the status says what is wrong');
+like($answers[0], qr/^error_rate\|booking\|[1-9]\d*\|\|$/m, 'the source is in order');
+like($answers[0], qr/^observability\|the receiver is disabled\|/m, 'and the receiver says why nothing is sent');
 
 # The reference is what there is: each setting with its default and with who may
 # set it, each function, table and view.

@@ -39,14 +39,28 @@ foreach my $file (sort glob 'docs/*.md')
 }
 ok(-e $_, "README.md links to $_") foreach sort keys %links;
 
+# What architecture.md speaks of is there.
+my %files = map { $_ => 1 } text_of('docs/architecture.md') =~ /`((?:[\w-]+\/)*[\w-]+\.(?:[ch]|sql|pm|t))`/g;
+cmp_ok(scalar keys %files, '>', 10, 'architecture.md names files');
+foreach my $name (sort keys %files)
+{
+	ok(scalar(grep { -e } $name, "src/$name", "sql/$name", glob "src/*/$name"), "... and $name is one");
+}
+
+sub text_of
+{
+	my ($name) = @_;
+
+	open my $file, '<', $name or die "$name: $!\n";
+	local $/;
+	return <$file>;
+}
+
 sub links
 {
 	my ($name, $folder) = @_;
 
-	open my $file, '<', $name or die "$name: $!\n";
-	my $text = do { local $/; <$file> };
-	close $file;
-	return map { "$folder$_" =~ s{[^/]+/\.\./}{}r } grep { !/^(?:https?:|#)/ } map { s/#.*//r } $text =~ /\]\(([^)\s]+)\)/g;
+	return map { "$folder$_" =~ s{[^/]+/\.\./}{}r } grep { !/^(?:https?:|#)/ } map { s/#.*//r } text_of($name) =~ /\]\(([^)\s]+)\)/g;
 }
 
 done_testing();
