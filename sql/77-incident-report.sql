@@ -247,13 +247,15 @@ AS $$
         WHERE m.enabled
         ORDER BY m.position
         LIMIT 6
-    ), bucket AS (
-        SELECT s.service, m.metric, ceil(extract(epoch FROM s.ts - (until - interval '24 hours')) / 1200)::integer AS number,
-            avg(s.metric_values[m.position]) AS value
+    ), sample AS MATERIALIZED (
+        SELECT s.service, s.metric_values, ceil(extract(epoch FROM s.ts - (until - interval '24 hours')) / 1200)::integer AS number
         FROM smartbox.samples AS s
-            CROSS JOIN metric AS m
         WHERE s.service = ANY (of_services) AND s.ts > until - interval '24 hours' AND s.ts <= until
-            AND s.metric_values[m.position] BETWEEN m.valid_min AND m.valid_max
+    ), bucket AS (
+        SELECT s.service, m.metric, s.number, avg(s.metric_values[m.position]) AS value
+        FROM sample AS s
+            CROSS JOIN metric AS m
+        WHERE s.metric_values[m.position] BETWEEN m.valid_min AND m.valid_max
             AND NOT (m.zero_is_normal AND s.metric_values[m.position] = 0)
         GROUP BY 1, 2, 3
     ), line AS (
