@@ -1,6 +1,6 @@
 # incident_report() in a browser: nothing but the page is fetched, nothing is
 # complained of, hostile names are text, light and dark can be read, and so can
-# a narrow screen.
+# a narrow screen.  And docs/incident-report.md: what it shows runs as it stands.
 use strict;
 use warnings;
 use File::Temp qw(tempdir);
@@ -175,5 +175,35 @@ $web->answer('spoilt', body => $spoilt, headers => ['Content-Type: text/html']);
 ($page, $complaints) = browse($web->url('spoilt'));
 like($complaints, qr/Content Security Policy/, 'a script in the page would not run, and be heard of');
 unlike($page, qr{<title>pwned}, 'it did not');
+
+# The page about the page, in a folder of its own.
+open my $file, '<:encoding(UTF-8)', 'docs/incident-report.md' or die "docs/incident-report.md: $!";
+my $text = do { local $/; <$file> };
+close $file;
+my $folder = tempdir('page.XXXXXX', DIR => $ENV{SMARTBOX_WORK}, CLEANUP => 1);
+my @blocks = $text =~ /^```(sh|sql)\n(.*?)^```$/msg;
+cmp_ok(scalar @blocks, '==', 14, 'the page has seven blocks');
+local @ENV{qw(PGHOST PGPORT PGDATABASE)} = ($node->host, $node->port, 'shop');
+my $answer;
+while (my ($kind, $block) = splice @blocks, 0, 2)
+{
+	my $what = (split /\n/, $block)[0];
+
+	if ($kind eq 'sh')
+	{
+		is(system('sh', '-e', '-c', 'cd "$1" && eval "$2"', 'sh', $folder, $block), 0, "runs: $what");
+		is(`tail -c 16 $folder/incidents.html`, "</body></html>\n\n", 'the file is the whole page');
+		like(`head -c 15 $folder/incidents.html`, qr/\A<!DOCTYPE html>/, 'and nothing else');
+		next;
+	}
+	my ($rows, $problem) = ('', '');
+	is($node->psql('shop', $block, stdout => \$rows, stderr => \$problem, on_error_stop => 1), 0, "runs: $what") or diag($problem);
+	$answer = $rows if $block =~ /service_sparkline\(service/;
+}
+ok(-s 'docs/images/incident-report.png' <= 200_000, 'the picture is there and small');
+utf8::decode($answer);
+my ($shown) = $text =~ /^```text\n.*?\n-.*?\n(.*?)^```$/ms;
+is_deeply([ grep { !/\|[\x{2581}-\x{2588} ]{48}\z/ } split /\n/, $answer ], [], 'a day of each service is a line of 48 blocks');
+is_deeply([ grep { !/\| [\x{2581}-\x{2588} ]{48}\z/ } split /\n/, $shown ], [], 'as on the page');
 
 done_testing();
