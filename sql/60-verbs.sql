@@ -106,7 +106,14 @@ SET jit = off
 AS 'MODULE_PATHNAME', 'sba_explain_anomaly';
 
 COMMENT ON FUNCTION @extschema@.explain_anomaly(text, timestamptz) IS
-$$why the service's newest sample (or the one at an instant) is an anomaly or none: one row per metric of smartbox.metrics, in the order of position, judged as detect_anomalies() judges a new sample, and recorded nowhere. value, expected and the band from lower to upper are in unit; deviation: in sigma; percentile: 0 to 100, among the samples learnt from; contribution: the share in what is wrong, they sum to 1, and are all 0 when nothing stands out; direction: on which side of expected; description: in words. NULL is what is not known, such as all that a model says while there is none. model_period: the period whose model serves. No rows when there is no sample, or one that is no data. What a detection said at its time, by the model of that time, is in smartbox.detections$$;
+$$why the service's newest sample (or the one at an instant) is an anomaly or none: one row per metric of
+smartbox.metrics, in the order of position, judged as detect_anomalies() judges a new sample, and recorded
+nowhere. value, expected and the band from lower to upper are in unit; deviation: in sigma; percentile: 0 to
+100, among the samples learnt from; contribution: the share in what is wrong, they sum to 1, and are all 0
+when nothing stands out; direction: on which side of expected; description: in words. NULL is what is not
+known, such as all that a model says while there is none. model_period: the period whose model serves. No rows
+when there is no sample, or one that is no data. What a detection said at its time, by the model of that time,
+is in smartbox.detections$$;
 
 -- A cycle has asked the source already: a service without a fresh sample is
 -- one that the source has nothing for, or the source does not answer.

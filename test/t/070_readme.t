@@ -73,6 +73,7 @@ $node->safe_psql('postgres', 'TRUNCATE smartbox.samples, smartbox.models, smartb
 like($answers[1], qr/^booking\|.*\|5\|/m, 'five metrics of a service are collected') or diag($answers[1]);
 like($answers[1], qr/^booking\|business_hours\|1\|accepted\|/m, 'its models are trained');
 like($answers[1], qr/"service": "search"/, 'its newest sample is judged');
+unlike($answers[2], qr/^(?!(?:booking|search)\|\w+\|(?:low|medium|high|critical)\|2)./m, 'the past has incidents, or none');
 
 @answers = run_heading('Train a fleet');
 is($answers[0], '', 'all models are accepted') or diag($answers[0]);
