@@ -67,6 +67,10 @@ GRANT EXECUTE ON FUNCTION smartbox.circuit_breaker_states() TO PUBLIC;
 -- What smartbox.delivery_status says needs the privilege to read its tables.
 GRANT EXECUTE ON FUNCTION smartbox.delivery_obstacle() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.database_identity() TO PUBLIC;
+-- What smartbox.status says of versions and of what is kept.
+GRANT EXECUTE ON FUNCTION smartbox.library_version() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.kept_since(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION smartbox.retention(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.fallback_periods(text) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION smartbox.sample_interval() TO PUBLIC;
 -- What a page is made of reads with its caller's privileges.

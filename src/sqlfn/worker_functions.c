@@ -1,7 +1,8 @@
 /*
  * worker_functions.c
  *	  What SQL has to do with background workers: smartbox.run_job(),
- *	  smartbox.worker_state(), and the trigger that wakes them.
+ *	  smartbox.worker_state(), the trigger that wakes them, and the version that
+ *	  they and the sessions run.
  */
 #include "postgres.h"
 
@@ -19,6 +20,7 @@
 #include "pg/query.h"
 #include "pg/worker_registry.h"
 
+SBA_FUNCTION(sba_library_version);
 SBA_FUNCTION(sba_run_job);
 SBA_FUNCTION(sba_wake_workers);
 SBA_FUNCTION(sba_worker_state);
@@ -228,4 +230,13 @@ sba_worker_state(PG_FUNCTION_ARGS)
 		nulls[2] = nulls[5] = false;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(row_type), values, nulls)));
+}
+
+/*
+ * smartbox.library_version() returns text
+ */
+Datum
+sba_library_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(SBA_VERSION));
 }

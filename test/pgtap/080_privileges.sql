@@ -27,6 +27,7 @@ SELECT set_eq(
           'smartbox.minutes_between(timestamp with time zone,timestamp with time zone)',
           'smartbox.process_runs(integer,timestamp with time zone)', 'smartbox.worker_state()',
           'smartbox.circuit_breaker_states()', 'smartbox.delivery_obstacle()', 'smartbox.database_identity()',
+          'smartbox.library_version()', 'smartbox.kept_since(text)', 'smartbox.retention(text)',
           'smartbox.fallback_periods(text)', 'smartbox.sample_interval()']
     || '{
         smartbox.service_time_period, smartbox.iso_timestamp, smartbox.refuse_unknown_incident, smartbox.html_text,
