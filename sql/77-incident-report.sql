@@ -47,44 +47,51 @@ COMMENT ON FUNCTION smartbox.metrics_of_anomaly(jsonb, text[]) IS
 CREATE FUNCTION smartbox.charts_html(
     of_service text, since timestamptz, until timestamptz, metrics text[], spans tstzrange[], id_prefix text)
 RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH sampling AS (
-        -- no more than 240 points, each time the one that lies farthest out
-        SELECT greatest(smartbox.sample_interval(), (until - since) / 240) AS step
-    ), point AS (
-        SELECT DISTINCT ON (e.metric, b.bucket) e.*
-        FROM @extschema@.expected_values(of_service, since, until, metrics) AS e
-            CROSS JOIN sampling AS p
-            CROSS JOIN LATERAL (SELECT floor(extract(epoch FROM e.ts - since) / extract(epoch FROM p.step)) AS bucket) AS b
-        ORDER BY e.metric, b.bucket, abs(e.deviation_sigma) DESC NULLS LAST, e.ts
-    ), chart AS (
-        SELECT m.metric, m.unit, m.kind, min(m.description) AS description, array_position(metrics, m.metric) AS place,
-            array_agg(p.ts ORDER BY p.ts) AS ts, array_agg(p.value ORDER BY p.ts) AS value,
-            array_agg(p.expected ORDER BY p.ts) AS expected, array_agg(p.lower ORDER BY p.ts) AS lower,
-            array_agg(p.upper ORDER BY p.ts) AS upper,
-            min(p.value) AS lowest, max(p.value) AS highest, min(p.lower) AS band_from, max(p.upper) AS band_to,
-            count(*) FILTER (WHERE p.value < p.lower OR p.value > p.upper) AS outside
-        FROM point AS p JOIN smartbox.metrics AS m ON m.metric = p.metric
-        GROUP BY m.metric, m.unit, m.kind
-        HAVING count(p.value) > 0
-    )
-    SELECT string_agg(format('<figure><figcaption><b>%s</b> %s</figcaption>%s</figure>',
-            smartbox.html_text(c.metric), smartbox.html_text(c.description),
-            smartbox.metric_chart(id_prefix || c.place, format('%s of %s', c.metric, of_service),
-                format('From %s to %s: between %s and %s; %s. Outside it at %s of %s points.', to_char(since, 'YYYY-MM-DD HH24:MI'),
-                    to_char(until, 'YYYY-MM-DD HH24:MI'), smartbox.value_text(c.lowest, c.unit, c.kind),
-                    smartbox.value_text(c.highest, c.unit, c.kind),
-                    CASE WHEN c.band_to IS NULL THEN 'no model knows what is usual' ELSE format('usual is from %s to %s',
-                        smartbox.value_text(c.band_from, c.unit, c.kind), smartbox.value_text(c.band_to, c.unit, c.kind)) END,
-                    c.outside, array_length(c.ts, 1)),
-                c.unit, c.kind, since, until, c.ts, c.value, c.expected, c.lower, c.upper, 1.9 * s.step, spans)), '' ORDER BY c.place)
-    FROM chart AS c CROSS JOIN sampling AS s
+BEGIN
+    RETURN (
+        WITH sampling AS (
+            -- no more than 240 points, each time the one that lies farthest out
+            SELECT greatest(smartbox.sample_interval(), (charts_html.until - charts_html.since) / 240) AS step
+        ), point AS (
+            SELECT DISTINCT ON (e.metric, b.bucket) e.*
+            FROM @extschema@.expected_values(of_service, since, until, metrics) AS e
+                CROSS JOIN sampling AS p
+                CROSS JOIN LATERAL (SELECT floor(extract(epoch FROM e.ts - since) / extract(epoch FROM p.step)) AS bucket) AS b
+            ORDER BY e.metric, b.bucket, abs(e.deviation_sigma) DESC NULLS LAST, e.ts
+        ), chart AS (
+            SELECT m.metric, m.unit, m.kind, min(m.description) AS description, array_position(metrics, m.metric) AS place,
+                array_agg(p.ts ORDER BY p.ts) AS ts, array_agg(p.value ORDER BY p.ts) AS value,
+                array_agg(p.expected ORDER BY p.ts) AS expected, array_agg(p.lower ORDER BY p.ts) AS lower,
+                array_agg(p.upper ORDER BY p.ts) AS upper,
+                min(p.value) AS lowest, max(p.value) AS highest, min(p.lower) AS band_from, max(p.upper) AS band_to,
+                count(*) FILTER (WHERE p.value < p.lower OR p.value > p.upper) AS outside
+            FROM point AS p JOIN smartbox.metrics AS m ON m.metric = p.metric
+            GROUP BY m.metric, m.unit, m.kind
+            HAVING count(p.value) > 0
+        )
+        SELECT string_agg(format('<figure><figcaption><b>%s</b> %s</figcaption>%s</figure>',
+                smartbox.html_text(c.metric), smartbox.html_text(c.description),
+                smartbox.metric_chart(id_prefix || c.place, format('%s of %s', c.metric, of_service),
+                    format('From %s to %s: between %s and %s; %s. Outside it at %s of %s points.', to_char(since, 'YYYY-MM-DD HH24:MI'),
+                        to_char(until, 'YYYY-MM-DD HH24:MI'), smartbox.value_text(c.lowest, c.unit, c.kind),
+                        smartbox.value_text(c.highest, c.unit, c.kind),
+                        CASE WHEN c.band_to IS NULL THEN 'no model knows what is usual' ELSE format('usual is from %s to %s',
+                            smartbox.value_text(c.band_from, c.unit, c.kind), smartbox.value_text(c.band_to, c.unit, c.kind)) END,
+                        c.outside, array_length(c.ts, 1)),
+                    c.unit, c.kind, since, until, c.ts, c.value, c.expected, c.lower, c.upper, 1.9 * s.step, spans)), '' ORDER BY c.place)
+        FROM chart AS c CROSS JOIN sampling AS s);
+EXCEPTION
+    -- the rest of the page can be told without a damaged model
+    WHEN data_corrupted THEN
+        RETURN format('<p class="note">No charts: %s.</p>', smartbox.html_text(SQLERRM));
+END
 $$;
 
 COMMENT ON FUNCTION smartbox.charts_html(text, timestamptz, timestamptz, text[], tstzrange[], text) IS
-    'charts of metrics of a service against what was expected, one figure each; NULL when there are no values';
+    'charts of metrics of a service against what was expected, one figure each; NULL when there are no values, and the reason when a model is damaged';
 
 -- ---------------------------------------------------------------------------
 -- One incident

@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(84);
+SELECT plan(85);
 SET LOCAL TimeZone = 'UTC';
 
 -- Values as people read them
@@ -87,6 +87,9 @@ SELECT cmp_ok(length(fleet), '<', 500000, 'the page stays small') FROM page;
 SELECT close_incident(:'id', 'restarted <now>') IS NOT NULL AS closed \gset
 SELECT matches(incident_report('booking'), 'Confirmed incidents, the last one first.*closed by person', 'a closed incident is over');
 SELECT shows(incident_report(incident_id => :'id'), 'note: restarted &lt;now&gt;', 'its page tells what people said');
+UPDATE smartbox.models SET model = set_byte(model, 200, 255 - get_byte(model, 200)), trained_at = trained_at + interval '1 s'
+WHERE service = 'booking';
+SELECT matches(incident_report(incident_id => :'id'), 'No charts: cannot use version 1 of the model.*<h4>What to do</h4>', 'it stands with a damaged model');
 DELETE FROM smartbox.samples WHERE service = 'booking';
 DELETE FROM smartbox.detections WHERE service = 'booking';
 SELECT shows(incident_report(incident_id => :'id'), 'no samples of that time any more', 'and stands without samples and detections');
