@@ -91,7 +91,7 @@ service_names(const SbaService *services, int n_services)
 	return names;
 }
 
-List *
+List	   *
 sba_warn_of_failed_queries(const SbaMetricQuery *queries, int n_queries)
 {
 	List	   *warnings = NIL;

@@ -10,11 +10,11 @@ use Test::More;
 
 my $fake = Smartbox::FakeHttpServer->start;
 my $node = Smartbox::Cluster->launch('giving_way',
-	"shared_preload_libraries = 'smartbox_anomaly'", "smartbox_anomaly.databases = 'shop, renamed, copy'",
+	"shared_preload_libraries = 'smartbox_anomaly'", "smartbox_anomaly.databases = 'shop, renamed, copy'", 'max_worker_processes = 20',
 	"smartbox_anomaly.vm_endpoint = '" . $fake->url('never') . "'", 'smartbox_anomaly.vm_timeout = 600s', 'smartbox_anomaly.vm_total_timeout = 600s');
 
 # In time for a person who waits: the workers would be at it for ten minutes.
-my $in_time = 'SET statement_timeout = 3000;';
+my $in_time = 'SET statement_timeout = 10000;';
 
 # Both jobs run in a database.
 sub busy
@@ -69,10 +69,28 @@ $node->safe_psql('shop', q{
 	INSERT INTO smartbox.jobs (job, command, every) VALUES ('sleeper', 'SELECT pg_catalog.pg_sleep(600)', '1 s');
 	UPDATE smartbox.jobs SET every = '1 s', delay = '0' WHERE job = 'collect_and_detect'});
 busy('shop');
-PostgreSQL::Test::Utils::command_ok([ 'pg_ctl', 'stop', '-D', $node->data_dir, '-m', 'fast', '-t', '3' ], 'a fast shutdown is fast');
+
+# Nor do those who work for a job: of a training, they ask the source for the past.
+sub trains
+{
+	return $node->wait_for('shop', q{
+		SELECT count(*) > 1 FROM pg_stat_activity
+		WHERE datname = current_database() AND backend_type = 'smartbox_anomaly worker' AND wait_event_type = 'Extension'}, 't', 90);
+}
+$node->safe_psql('shop', q{
+	INSERT INTO smartbox.services (service) SELECT 's' || n FROM generate_series(1, 30) AS n;
+	UPDATE smartbox.jobs SET every = '1 s', at_local = NULL WHERE job = 'train'});
+trains();
+$node->safe_psql('postgres', "$in_time CREATE DATABASE copy TEMPLATE shop");
+trains();
+ok(1, 'a database that trains can be copied, and trains on');
+is($node->safe_psql('shop', "BEGIN; $in_time DROP EXTENSION smartbox_anomaly; ROLLBACK; SELECT 'back'"), 'back', 'the extension can be dropped, and taken back');
+trains();
+PostgreSQL::Test::Utils::command_ok([ 'pg_ctl', 'stop', '-D', $node->data_dir, '-m', 'fast', '-t', '10' ], 'a fast shutdown is fast');
 $node->_update_pid(0);
 $node->start;
 busy('shop');
+trains();
 ok(1, 'afterwards the work goes on');
 $node->safe_psql('postgres', "$in_time DROP DATABASE shop");
 ok(1, 'a busy database can be dropped');
