@@ -70,7 +70,7 @@ sub judge
 {
 	my ($name, @options) = @_;
 
-	is(system("test/eval/judge --live @options $folder/$name > $folder/$name.csv"), 0, "$name is judged") or return;
+	is(system("test/eval/judge @options $folder/$name > $folder/$name.csv"), 0, "$name is judged") or return;
 	my $result = score("$folder/$name", "$folder/$name.csv");
 	note(`test/eval/score $folder/$name $folder/$name.csv`);
 	return $result;
