@@ -2,10 +2,11 @@
 # source and the receiver (world.py), the server and each of its processes.  At
 # the end nothing may be lost, done twice, or have grown.
 #
-#   SERVICES=200 DAYS=60 SEED=1 make soak
+#   SERVICES=200 DAYS=60 SEED=1 DISTURBANCES=6 make soak
 #
 # Time is virtual (virtual_clock.c): when nothing is due the clock jumps to when
-# something is.  Everything is done by the background workers.
+# something is.  Everything is done by the background workers.  Disturbances are
+# so many a day.
 use strict;
 use warnings;
 use JSON::PP;
@@ -24,7 +25,7 @@ my $disturbances_per_day = $ENV{DISTURBANCES} || 6;
 
 # A Monday that no samples of anybody lie in; and a stuck server is not waited
 # for longer than this.
-use constant { BEGINS_AT => 1_803_859_200, STEP => 300, DAY => 86_400, HISTORY => 30 * 86_400, PATIENCE_S => 180 };
+use constant { BEGINS_AT => 1_803_859_200, STEP => 300, DAY => 86_400, PATIENCE_S => 180 };
 
 note("$n_services services, $n_days days, SEED=$seed");
 srand $seed;
@@ -206,7 +207,7 @@ sub act
 
 # ---------- time goes on ----------
 
-my ($n_slots, $n_skipped, $unjudged, $longest_s) = (0, 0, 0, 0);
+my ($n_slots, $unjudged) = (0, 0);
 my $duration = 1;
 
 sub jobs
@@ -238,7 +239,6 @@ sub wait_until_idle
 		unless ($busy || defined $disturb_at)
 		{
 			$duration = 0.9 * $duration + 0.1 * (time - $began);
-			$longest_s = time - $began if time - $began > $longest_s;
 			return $next;
 		}
 		die 'jobs are stuck: ' . query('SELECT * FROM smartbox.jobs') if time - $began > PATIENCE_S;

@@ -107,6 +107,11 @@ like($node->wait_for('shop', "SELECT error FROM smartbox.job_history WHERE job =
   or diag($node->safe_psql('shop', 'SELECT * FROM smartbox.jobs'));
 $node->safe_psql('shop', "DELETE FROM smartbox.jobs WHERE job IN ('bad', 'two', 'late')");
 
+# A lock is not waited for for ever.
+add_job('limits', "INSERT INTO public.done (job) SELECT pg_catalog.concat_ws(' ', pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('search_path'))");
+is($node->wait_for('shop', "SELECT job FROM done WHERE job ~ 'min' LIMIT 1", qr/./, 60), '1min pg_catalog, pg_temp', 'jobs have a limit for locks, and no search path of anybody');
+$node->safe_psql('shop', "DELETE FROM smartbox.jobs WHERE job = 'limits'");
+
 # ---------- not twice at once ----------
 
 add_job('slow', "INSERT INTO public.done SELECT 'slow' FROM pg_catalog.pg_sleep(1.5)");
