@@ -79,8 +79,8 @@ COMMENT ON FUNCTION smartbox.score_series(text, timestamptz, timestamptz) IS
     'scores, verdicts, expected values and bands of a service after one instant and up to another, as lines of Prometheus'' text format; lines is NULL when there are none';
 
 CREATE FUNCTION smartbox.claim_write_backs(
-    at timestamptz, most integer,
-    OUT service text, OUT written_until timestamptz, OUT leased_until timestamptz, OUT lines text, OUT points bigint)
+    at timestamptz, lease timestamptz, most integer,
+    OUT service text, OUT written_until timestamptz, OUT lines text, OUT points bigint)
 RETURNS SETOF record
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -98,7 +98,6 @@ BEGIN
     ON CONFLICT DO NOTHING;
 
     -- Whoever is furthest behind comes first, an hour at a time.
-    leased_until := at + interval '2 minutes';
     FOR due IN
         SELECT w.service, w.written_until
         FROM smartbox.write_backs AS w
@@ -109,7 +108,7 @@ BEGIN
         FOR NO KEY UPDATE OF w SKIP LOCKED
     LOOP
         service := due.service;
-        UPDATE smartbox.write_backs AS w SET leased_until = claim_write_backs.leased_until WHERE w.service = due.service;
+        UPDATE smartbox.write_backs AS w SET leased_until = lease WHERE w.service = due.service;
         SELECT max(n.ts) INTO written_until
         FROM (SELECT d.ts FROM smartbox.detections AS d
               WHERE d.service = due.service AND d.ts > due.written_until ORDER BY d.ts LIMIT 12) AS n;
@@ -120,8 +119,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.claim_write_backs(timestamptz, integer) IS
-    'leases services with detections that were not written yet, and says what is to be sent of each and how far that goes';
+COMMENT ON FUNCTION smartbox.claim_write_backs(timestamptz, timestamptz, integer) IS
+    'leases services until an instant that have detections that were not written yet, and says what is to be sent of each and how far that goes';
 
 CREATE FUNCTION smartbox.record_write_back(
     of_service text, lease timestamptz, until timestamptz, taken bigint, error text, at timestamptz) RETURNS void

@@ -14,9 +14,9 @@
 #include "pg/query.h"
 
 static SbaQuery claim_query = {
-	.text = "SELECT service, written_until, leased_until, lines, points FROM smartbox.claim_write_backs($1, $2)",
-	.n_arguments = 2,
-	.argument_types = {TIMESTAMPTZOID, INT4OID},
+	.text = "SELECT service, written_until, lines, points FROM smartbox.claim_write_backs($1, $2, $3)",
+	.n_arguments = 3,
+	.argument_types = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID},
 	.expected = SPI_OK_SELECT,
 };
 
@@ -28,9 +28,11 @@ static SbaQuery record_query = {
 };
 
 List	   *
-sba_claim_write_backs(int most, StringInfo lines)
+sba_claim_write_backs(int most, int64 lease_ms, StringInfo lines)
 {
-	Datum		arguments[2] = {TimestampTzGetDatum(GetCurrentTimestamp()), Int32GetDatum(most)};
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz leased_until = now + lease_ms * 1000;
+	Datum		arguments[3] = {TimestampTzGetDatum(now), TimestampTzGetDatum(leased_until), Int32GetDatum(most)};
 	List	   *claimed = NIL;
 	uint64		row;
 
@@ -38,14 +40,14 @@ sba_claim_write_backs(int most, StringInfo lines)
 	for (row = 0; row < SPI_processed; row++)
 	{
 		SbaWriteBack *one = palloc(sizeof(SbaWriteBack));
-		char	   *text = sba_result_text(row, 4);
+		char	   *text = sba_result_text(row, 3);
 		bool		is_null;
 
 		CHECK_FOR_INTERRUPTS();
 		one->service = sba_result_text(row, 1);
 		one->written_until = DatumGetTimestampTz(sba_result_datum(row, 2, &is_null));
-		one->leased_until = DatumGetTimestampTz(sba_result_datum(row, 3, &is_null));
-		one->n_points = DatumGetInt64(sba_result_datum(row, 5, &is_null));
+		one->leased_until = leased_until;
+		one->n_points = DatumGetInt64(sba_result_datum(row, 4, &is_null));
 		if (text != NULL)
 			appendStringInfoString(lines, text);
 		claimed = lappend(claimed, one);

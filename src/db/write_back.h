@@ -23,10 +23,10 @@ typedef struct SbaWriteBack
 } SbaWriteBack;
 
 /*
- * Claim up to most services; returns a list of SbaWriteBack, and appends the
- * lines to be sent.
+ * Claim up to most services for so long; returns a list of SbaWriteBack, and
+ * appends the lines to be sent.
  */
-extern List *sba_claim_write_backs(int most, StringInfo lines);
+extern List *sba_claim_write_backs(int most, int64 lease_ms, StringInfo lines);
 
 /* Record that all were taken, or why they were not. */
 extern void sba_record_write_backs(List *claimed, const char *error);

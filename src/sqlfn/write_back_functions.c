@@ -25,6 +25,9 @@ SBA_FUNCTION(sba_write_back_scores);
 /* With an hour of each, some megabytes of text. */
 #define SERVICES_PER_REQUEST	200
 
+/* What is leased longer than the endpoint may take to answer. */
+#define LEASE_MARGIN_MS			(60 * 1000)
+
 /*
  * smartbox.has_series_endpoint() returns boolean
  */
@@ -43,7 +46,7 @@ write_some(const SbaHttpEndpoint *endpoint, const char **error)
 	List	   *claimed;
 
 	initStringInfo(&lines);
-	claimed = sba_claim_write_backs(SERVICES_PER_REQUEST, &lines);
+	claimed = sba_claim_write_backs(SERVICES_PER_REQUEST, endpoint->timeout_ms + LEASE_MARGIN_MS, &lines);
 	AtEOXact_GUC(true, level);
 	SPI_commit();
 	if (claimed == NIL)

@@ -59,7 +59,7 @@ sub run
 		{
 			my $pattern = rows_of($text);
 
-			like($answers[-1], qr/^$pattern\z/m, '... with what the page shows')
+			like($answers[-1], qr/^$pattern$/m, '... with what the page shows')
 			  or diag("the page shows\n$text");
 		}
 	}
