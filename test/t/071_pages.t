@@ -60,7 +60,7 @@ sub links
 {
 	my ($name, $folder) = @_;
 
-	return map { "$folder$_" =~ s{[^/]+/\.\./}{}r } grep { !/^(?:https?:|#)/ } map { s/#.*//r } text_of($name) =~ /\]\(([^)\s]+)\)/g;
+	return map { "$folder$_" =~ s{[^/]+/\.\./}{}r } grep { $_ ne '' && !/^https?:/ } map { s/#.*//r } text_of($name) =~ /\]\(([^)\s]+)\)/g;
 }
 
 done_testing();
