@@ -67,7 +67,7 @@ BEGIN
                 array_agg(p.expected ORDER BY p.ts) AS expected, array_agg(p.lower ORDER BY p.ts) AS lower,
                 array_agg(p.upper ORDER BY p.ts) AS upper,
                 min(p.value) AS lowest, max(p.value) AS highest, min(p.lower) AS band_from, max(p.upper) AS band_to,
-                count(*) FILTER (WHERE p.value < p.lower OR p.value > p.upper) AS outside
+                count(*) FILTER (WHERE p.value < p.lower OR p.value > p.upper) AS outside, count(p.value) AS known
             FROM point AS p JOIN smartbox.metrics AS m ON m.metric = p.metric
             GROUP BY m.metric, m.unit, m.kind
             HAVING count(p.value) > 0
@@ -75,12 +75,12 @@ BEGIN
         SELECT string_agg(format('<figure><figcaption><b>%s</b> %s</figcaption>%s</figure>',
                 smartbox.html_text(c.metric), smartbox.html_text(c.description),
                 smartbox.metric_chart(id_prefix || c.place, format('%s of %s', c.metric, of_service),
-                    format('From %s to %s: between %s and %s; %s. Outside it at %s of %s points.', to_char(since, 'YYYY-MM-DD HH24:MI'),
-                        to_char(until, 'YYYY-MM-DD HH24:MI'), smartbox.value_text(c.lowest, c.unit, c.kind),
-                        smartbox.value_text(c.highest, c.unit, c.kind),
-                        CASE WHEN c.band_to IS NULL THEN 'no model knows what is usual' ELSE format('usual is from %s to %s',
-                            smartbox.value_text(c.band_from, c.unit, c.kind), smartbox.value_text(c.band_to, c.unit, c.kind)) END,
-                        c.outside, array_length(c.ts, 1)),
+                    format('From %s to %s: between %s and %s; %s.', to_char(since, 'YYYY-MM-DD HH24:MI'), to_char(until, 'YYYY-MM-DD HH24:MI'),
+                        smartbox.value_text(c.lowest, c.unit, c.kind), smartbox.value_text(c.highest, c.unit, c.kind),
+                        CASE WHEN c.band_to IS NULL THEN 'no model knows what is usual'
+                            ELSE format('usual is from %s to %s, and %s of %s values are outside what was usual at their time',
+                                smartbox.value_text(c.band_from, c.unit, c.kind), smartbox.value_text(c.band_to, c.unit, c.kind),
+                                c.outside, c.known) END),
                     c.unit, c.kind, since, until, c.ts, c.value, c.expected, c.lower, c.upper, 1.9 * s.step, spans)), '' ORDER BY c.place)
         FROM chart AS c CROSS JOIN sampling AS s);
 EXCEPTION
