@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "core/received_text.h"
 
@@ -124,8 +123,8 @@ sba_write_html_text(const char *text, size_t length, char *html)
 			snprintf(reference, sizeof(reference), "&#%u;", code);
 			written = reference;
 		}
-		memcpy(out, written, strlen(written));
-		out += strlen(written);
+		while (*written != '\0')
+			*out++ = *written++;
 	}
 	return (size_t) (out - html);
 }
