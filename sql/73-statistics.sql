@@ -241,7 +241,8 @@ SELECT
     d.score AS last_score,
     m.active_models,
     m.last_trained_at,
-    q.verdict AS data_quality
+    -- Not joined, so that it costs nothing where nobody asks for it.
+    (SELECT q.verdict FROM smartbox.sample_quality AS q WHERE q.service = s.service AND q.days = 1) AS data_quality
 FROM smartbox.services AS s
     CROSS JOIN LATERAL (
         SELECT
@@ -279,7 +280,6 @@ FROM smartbox.services AS s
         FROM smartbox.models AS m
         WHERE m.service = s.service AND m.is_active
     ) AS m
-    LEFT JOIN smartbox.sample_quality AS q ON q.service = s.service AND q.days = 1
     CROSS JOIN LATERAL (
         SELECT CASE
             WHEN NOT s.enabled THEN 'disabled'
