@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use IPC::Run ();
 use Smartbox::Cluster;
+use Smartbox::FakeHttpServer;
 use Smartbox::Session;
 use Test::More;
 use Time::HiRes ();
@@ -203,28 +204,39 @@ sub pump_until
 
 	while ($$text !~ $pattern)
 	{
-		die "not $pattern: $$text" if Time::HiRes::time() > $deadline;
+		if (Time::HiRes::time() > $deadline || !$run->pumpable)
+		{
+			diag($$text);
+			die "$pattern was not shown";
+		}
 		$run->pump_nb;
 		select(undef, undef, undef, 0.05);
 	}
 	return;
 }
 
-$holder->say($hold);
-my ($keys, $screen) = ('', '');
+# Train on a terminal, and interrupt it when that shows a text.
+sub interrupt_when
 {
+	my ($pattern, $name) = @_;
 	local $ENV{TERM} = 'xterm';
+	my ($keys, $screen) = ('', '');
 	my $run = IPC::Run::start(['smartbox-train'], '<pty<', \$keys, '>pty>', \$screen);
-	pump_until($run, \$screen, qr/training \[#{15}\.{15}\] 1 of 2 services/);
-	ok(1, 'a terminal shows how far the training is');
+
+	pump_until($run, \$screen, $pattern);
+	ok(1, $name);
 	$keys .= "\cC";
 	pump_until($run, \$screen, qr/canceling statement due to user request/);
 	$run->finish;
 	is($? & 127, 2, 'Ctrl-C ends the command');
-	unlike($screen, qr/"status"/, '... without an answer');
 	is($node->wait_for('shop', $statements, '0', 60), '0', '... and its work on the server');
-	is(query($waiting), 'booking succeeded, search interrupted', '... except for what was over');
+	unlike($screen, qr/"status"/, '... without an answer');
+	return;
 }
+
+$holder->say($hold);
+interrupt_when(qr/training \[#{15}\.{15}\] 1 of 2 services/, 'a terminal shows how far the training is');
+is(query($waiting), 'booking succeeded, search interrupted', 'what was over stays');
 foreach my $signal (qw(TERM HUP))
 {
 	my ($said, $printed) = ('', '');
@@ -238,6 +250,15 @@ foreach my $signal (qw(TERM HUP))
 	like($said, qr/\A(?:Cancel request sent\n)?ERROR:  canceling statement due to user request\n\z/, '... which says so; nothing is drawn that is no terminal');
 }
 $holder->say('COMMIT;');
+query(q{INSERT INTO smartbox.services (service) SELECT 'empty' || n FROM generate_series(1, 60) AS n});
+my $slow = Smartbox::FakeHttpServer->start;
+$slow->answer('slow', body => '{"status": "success", "data": {"resultType": "matrix", "result": []}}', times => 10, next => 'held');
+$slow->answer('held', body => '{}', hold => 1);
+query("LOAD 'smartbox_anomaly'; ALTER SYSTEM SET smartbox_anomaly.vm_endpoint = '" . $slow->url('slow') . "'; SELECT pg_reload_conf()");
+$node->wait_for('shop', q{LOAD 'smartbox_anomaly'; SHOW smartbox_anomaly.vm_endpoint}, $slow->url('slow'), 60);
+interrupt_when(qr/fetching \[#*\.+\] \d+ of \d+ pieces of history/, '... or how much history was fetched');
+$slow->release('held');
+query("ALTER SYSTEM RESET smartbox_anomaly.vm_endpoint; SELECT pg_reload_conf()");
 is(`ls '$ENV{TMPDIR}' | grep -c '^tmp\\.'` + 0, 0, 'no file is left behind');
 is((run_command('smartbox-train', 'search'))[0], 0, 'the next training goes through');
 

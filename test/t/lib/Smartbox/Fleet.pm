@@ -45,16 +45,17 @@ my @statements = (
 	SELECT smartbox.assign_root_causes();
 	SELECT status FROM smartbox.run_job('retention')},
 
-	q{ALTER SYSTEM SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1:1'; SELECT pg_reload_conf()},
-	q{SELECT count(*) FROM collect_metrics()});
+	q{ALTER SYSTEM SET smartbox_anomaly.vm_endpoint = 'http://127.0.0.1:1'; SELECT pg_reload_conf()});
 
 sub launch
 {
 	my ($name) = @_;
 	my $node = Smartbox::Cluster->launch($name, "shared_preload_libraries = 'smartbox_anomaly'", 'smartbox_anomaly.vm_max_retries = 0');
 
-	# The last one fails, which is what it is for.
-	$node->psql('shop', $_, on_error_die => $_ ne $statements[-1]) foreach @statements;
+	$node->safe_psql('shop', $_) foreach @statements;
+	$node->wait_for('shop', 'SHOW smartbox_anomaly.vm_endpoint', 'http://127.0.0.1:1', 60);
+	# This fails, which is what it is for.
+	$node->psql('shop', 'SELECT count(*) FROM collect_metrics()');
 	return $node;
 }
 
