@@ -336,8 +336,9 @@ read_signal_bars(const Reader *reader, const char *option, JsonbValue * value)
 		if (name == NULL || direction == NULL || !(bar.absolute >= 0) || !(bar.relative >= 0) ||
 			(strcmp(direction, "high") != 0 && strcmp(direction, "low") != 0))
 			refuse(option, allowed);
-		sba_raise_bar(&reader->catalog->metric[metric_named(reader->catalog, name, strlen(name))],
-					  strcmp(direction, "high") == 0, bar);
+		else
+			sba_raise_bar(&reader->catalog->metric[metric_named(reader->catalog, name, strlen(name))],
+						  strcmp(direction, "high") == 0, bar);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
