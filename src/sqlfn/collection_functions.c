@@ -29,10 +29,20 @@ SBA_FUNCTION(sba_collect_for_cycle);
 SBA_FUNCTION(sba_backfill_metrics);
 SBA_FUNCTION(sba_discover_services);
 
+/* What the check of smartbox.services takes: one odd name is no reason to lose the others. */
+#define IS_NAME	"pg_catalog.length(n.service) BETWEEN 1 AND 200 AND n.service !~ '[\\u0001-\\u001f\\u007f]'"
+
+static SbaQuery odd_names_query = {
+	.text = "SELECT pg_catalog.count(*)::pg_catalog.int4 FROM pg_catalog.unnest($1::text[]) AS n(service) WHERE NOT (" IS_NAME ")",
+	.n_arguments = 1,
+	.argument_types = {TEXTARRAYOID},
+	.expected = SPI_OK_SELECT,
+};
+
 static SbaQuery add_services_query = {
 	.text = "INSERT INTO smartbox.services (service)"
 	" SELECT n.service FROM pg_catalog.unnest($1::text[]) AS n(service)"
-	" WHERE NOT EXISTS (SELECT FROM smartbox.services s WHERE s.service = n.service)"
+	" WHERE " IS_NAME " AND NOT EXISTS (SELECT FROM smartbox.services s WHERE s.service = n.service)"
 	" ORDER BY n.service ON CONFLICT (service) DO NOTHING RETURNING service",
 	.n_arguments = 1,
 	.argument_types = {TEXTARRAYOID},
@@ -243,6 +253,7 @@ sba_discover_services(PG_FUNCTION_ARGS)
 	Datum	   *names;
 	Datum		argument;
 	int			n = 0;
+	int			n_odd;
 	uint64		row;
 
 	sba_begin_rows(fcinfo);
@@ -259,6 +270,13 @@ sba_discover_services(PG_FUNCTION_ARGS)
 	else
 		names = services_with_samples(&n);
 	argument = PointerGetDatum(construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+	sba_query_run(&odd_names_query, &argument, NULL, 0);
+	n_odd = sba_result_int4(0, 1, 0);
+	if (n_odd > 0)
+		ereport(WARNING,
+				(errmsg_plural("%d name that was found is no name of a service",
+							   "%d names that were found are no names of services", n_odd, n_odd),
+				 errdetail("A name has 1 to 200 characters, and no control characters.")));
 	sba_query_run(&add_services_query, &argument, NULL, 0);
 	for (row = 0; row < SPI_processed; row++)
 	{
