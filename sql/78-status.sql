@@ -34,7 +34,9 @@ WITH newest AS MATERIALIZED (
 ), fleet AS (
     SELECT count(*) AS services,
         count(*) FILTER (WHERE n.sampled_ts IS NULL OR n.sampled_ts < n.late_ts) AS late,
-        count(*) FILTER (WHERE n.sampled_ts >= n.late_ts AND coalesce(n.judged_ts, '-infinity') < n.late_ts) AS unjudged,
+        -- nothing is recorded of a service without a model
+        count(*) FILTER (WHERE n.sampled_ts >= n.late_ts AND n.trained_at IS NOT NULL
+            AND coalesce(n.judged_ts, '-infinity') < n.late_ts) AS unjudged,
         count(*) FILTER (WHERE n.trained_at IS NULL) AS untrained,
         count(*) FILTER (WHERE n.trained_at < now() - interval '8 days') AS stale,
         count(*) FILTER (WHERE n.training_status = 'failed') AS failed,

@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(42);
+SELECT plan(43);
 
 CREATE FUNCTION pg_temp.of(wanted text) RETURNS text LANGUAGE sql
 AS $$ SELECT severity || ': ' || message FROM smartbox.status WHERE thing = wanted $$;
@@ -29,6 +29,9 @@ SELECT matches(pg_temp.of('job train'), '^error: has been due since', 'one whose
 UPDATE smartbox.jobs SET enabled = false WHERE job = 'train';
 SELECT is(pg_temp.of('job train'), 'warning: is switched off', 'one that is switched off');
 
+SELECT matches(pg_temp.of('detections'), '^ok: 0 of 2', 'samples of services without a model');
+INSERT INTO smartbox.models (service, time_period, version, trained_at, samples, seed, status, is_active, model)
+    SELECT s, 'business_hours', 1, now() - interval '9 days', 1000, 1, 'accepted', true, '\x00' FROM unnest('{booking,search}'::text[]) AS s;
 SELECT matches(pg_temp.of('detections'), '^error: 2 of 2 services have new samples that are not judged; the last one that was: never', 'samples that nobody judges');
 INSERT INTO smartbox.detections (service, ts, is_anomaly) VALUES ('booking', now(), false);
 SELECT matches(pg_temp.of('detections'), '^warning: 1 of 2', 'some');
@@ -40,8 +43,6 @@ INSERT INTO smartbox.training_runs (service, started_at, finished_at, status) VA
 SELECT matches(pg_temp.of('training'), '^warning: the last training of 1 of 2', 'one has');
 INSERT INTO smartbox.training_runs (service, started_at, finished_at, status) VALUES ('booking', now(), now(), 'succeeded');
 SELECT matches(pg_temp.of('training'), '^ok: ', 'until one succeeds');
-INSERT INTO smartbox.models (service, time_period, version, trained_at, samples, seed, status, is_active, model)
-    SELECT s, 'business_hours', 1, now() - interval '9 days', 1000, 1, 'accepted', true, '\x00' FROM unnest('{booking,search}'::text[]) AS s;
 SELECT is(pg_temp.of('models'), 'warning: 0 of 2 services have no model, 2 only models of more than 8 days ago', 'models that nobody renews');
 UPDATE smartbox.models SET trained_at = now();
 SELECT matches(pg_temp.of('models'), '^ok: ', 'new ones');

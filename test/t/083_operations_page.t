@@ -100,7 +100,8 @@ $node->safe_psql('shop', q{
 $node->wait_for('shop', q{SELECT count(*) FROM smartbox.jobs WHERE running_pid IS NOT NULL}, 0, 60);
 $node->safe_psql('shop', q{
 	DELETE FROM smartbox.detections;
-	INSERT INTO smartbox.samples (service, ts, metric_values) VALUES ('booking', now(), '{10,100,50,5,0.001}')});
+	INSERT INTO smartbox.samples (service, ts, metric_values) VALUES ('booking', now(), '{10,100,50,5,0.001}');
+	INSERT INTO smartbox.models (service, time_period, version, samples, status, is_active, model) VALUES ('booking', 'weekend_day', 1, 1000, 'accepted', true, '')});
 see('detections', '1 of 1 services have new samples that are not judged');
 like(run_block($blocks{sql}[0]), qr/^detections\|error\|.*\|See the line of the job/m, 'the first statement of the page says so, too');
 
@@ -146,7 +147,7 @@ like(`promtool test rules $folder/test.yml 2>&1`, qr/SUCCESS/, 'and fire when th
 
 my $url = $fake->url('fails');
 $fake->answer('fails', status => 503);
-$node->safe_psql('shop', qq{INSERT INTO smartbox.receivers (receiver, kind, url) VALUES ('chat', 'webhook', '$url')});
+$node->safe_psql('shop', qq{DELETE FROM smartbox.models; INSERT INTO smartbox.receivers (receiver, kind, url) VALUES ('chat', 'webhook', '$url')});
 see('delivery', 'delivery is not armed in this database');
 $node->safe_psql('shop', q{
 	SELECT arm_delivery(); UPDATE smartbox.jobs SET enabled = true WHERE job = 'deliver';
