@@ -46,13 +46,10 @@ COMMENT ON FUNCTION smartbox.needed_since(text) IS
 -- ---------------------------------------------------------------------------
 
 -- What is deleted may be fetched again, if a training looks back so far.
-CREATE FUNCTION smartbox.delete_old_samples(of_service text, before timestamptz, batch_size integer)
-RETURNS integer
+CREATE FUNCTION smartbox.forget_backfilled(of_service text, before timestamptz) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    deleted integer;
 BEGIN
     PERFORM FROM smartbox.services AS s
     WHERE s.service = of_service AND lower(s.backfilled) < before
@@ -66,120 +63,11 @@ BEGIN
             ERRCODE = 'lock_not_available',
             MESSAGE = format('service "%s" is locked by another session', of_service);
     END IF;
-
-    WITH old AS (
-        SELECT x.ts
-        FROM smartbox.samples AS x
-        WHERE x.service = of_service AND x.ts < before
-        ORDER BY x.ts
-        LIMIT batch_size
-        FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM smartbox.samples AS x
-    USING old
-    WHERE x.service = of_service AND x.ts = old.ts;
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN deleted;
 END
 $$;
 
-COMMENT ON FUNCTION smartbox.delete_old_samples(text, timestamptz, integer) IS
-    'deletes the oldest samples of a service before an instant, a limited number of them that nobody has locked; returns how many';
-
--- The newest one says how far the service was judged.
-CREATE FUNCTION smartbox.delete_old_detections(of_service text, before timestamptz, batch_size integer)
-RETURNS integer
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    newest timestamptz;
-    deleted integer;
-BEGIN
-    SELECT d.ts INTO newest
-    FROM smartbox.detections AS d
-    WHERE d.service = of_service
-    ORDER BY d.ts DESC
-    LIMIT 1;
-
-    WITH old AS (
-        SELECT d.ts
-        FROM smartbox.detections AS d
-        WHERE d.service = of_service AND d.ts < least(before, newest)
-        ORDER BY d.ts
-        LIMIT batch_size
-        FOR UPDATE SKIP LOCKED
-    )
-    DELETE FROM smartbox.detections AS d
-    USING old
-    WHERE d.service = of_service AND d.ts = old.ts;
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN deleted;
-END
-$$;
-
-COMMENT ON FUNCTION smartbox.delete_old_detections(text, timestamptz, integer) IS
-    'deletes the oldest detections of a service before an instant, but never the newest one of all, a limited number of them that nobody has locked; returns how many';
-
-CREATE FUNCTION smartbox.delete_old_incidents(of_service text, before timestamptz, batch_size integer)
-RETURNS integer
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    deleted integer;
-BEGIN
-    WITH old AS (
-        SELECT i.incident_id
-        FROM smartbox.incidents AS i
-        WHERE i.service = of_service AND i.status = 'CLOSED' AND i.resolved_at < before
-            AND NOT EXISTS (
-                SELECT FROM smartbox.incidents AS above
-                WHERE above.status <> 'CLOSED'
-                    AND above.root_service = i.service AND above.root_incident_id = i.incident_id)
-        LIMIT batch_size
-        FOR UPDATE OF i SKIP LOCKED
-    )
-    DELETE FROM smartbox.incidents AS i
-    USING old
-    WHERE i.service = of_service AND i.incident_id = old.incident_id AND i.status = 'CLOSED';
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN deleted;
-END
-$$;
-
-COMMENT ON FUNCTION smartbox.delete_old_incidents(text, timestamptz, integer) IS
-    'deletes incidents of a service that were closed before an instant, with their events and alerts, a limited number of them that nobody has locked; not one that is suspected to be behind an incident that is not closed; returns how many';
-
-CREATE FUNCTION smartbox.delete_old_training_runs(of_service text, before timestamptz, batch_size integer)
-RETURNS integer
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    deleted integer;
-BEGIN
-    WITH old AS (
-        SELECT r.run_id
-        FROM smartbox.training_runs AS r
-        WHERE r.service = of_service AND r.started_at < before
-            AND EXISTS (
-                SELECT FROM smartbox.training_runs AS later
-                WHERE later.service = of_service AND later.started_at > r.started_at)
-        ORDER BY r.started_at
-        LIMIT batch_size
-        FOR UPDATE OF r SKIP LOCKED
-    )
-    DELETE FROM smartbox.training_runs AS r
-    USING old
-    WHERE r.service = of_service AND r.run_id = old.run_id;
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    RETURN deleted;
-END
-$$;
-
-COMMENT ON FUNCTION smartbox.delete_old_training_runs(text, timestamptz, integer) IS
-    'deletes the oldest trainings of a service before an instant, but never the newest one of all, a limited number of them that nobody has locked; returns how many';
+COMMENT ON FUNCTION smartbox.forget_backfilled(text, timestamptz) IS
+    'forgets that what lies before an instant was fetched; lock_not_available when somebody has the service''s row';
 
 -- A lock that is not there within a moment is somebody's who is at work.
 CREATE FUNCTION smartbox.delete_old_rows(
@@ -188,20 +76,77 @@ RETURNS integer
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    deleted integer;
 BEGIN
     PERFORM set_config('lock_timeout', '50ms', true);
     -- What a crash brings back is deleted the next time.
     PERFORM set_config('synchronous_commit', 'off', true);
-    RETURN CASE kind
-        WHEN 'samples' THEN
-            smartbox.delete_old_samples(of_service, least(before, smartbox.needed_since(of_service)), batch_size)
-        WHEN 'detections' THEN
-            smartbox.delete_old_detections(of_service, least(before, smartbox.needed_since(of_service)), batch_size)
-        WHEN 'incidents' THEN
-            smartbox.delete_old_incidents(of_service, before, batch_size)
-        WHEN 'training_runs' THEN
-            smartbox.delete_old_training_runs(of_service, before, batch_size)
-    END;
+    IF kind IN ('samples', 'detections') THEN
+        before := least(before, smartbox.needed_since(of_service));
+    END IF;
+
+    IF kind = 'samples' THEN
+        PERFORM smartbox.forget_backfilled(of_service, before);
+        WITH old AS (
+            SELECT x.ts
+            FROM smartbox.samples AS x
+            WHERE x.service = of_service AND x.ts < before
+            ORDER BY x.ts
+            LIMIT batch_size
+            FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM smartbox.samples AS x
+        USING old
+        WHERE x.service = of_service AND x.ts = old.ts;
+    ELSIF kind = 'detections' THEN
+        -- The newest one says how far the service was judged.
+        WITH old AS (
+            SELECT d.ts
+            FROM smartbox.detections AS d
+            WHERE d.service = of_service AND d.ts < least(before, smartbox.service_clock(of_service))
+            ORDER BY d.ts
+            LIMIT batch_size
+            FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM smartbox.detections AS d
+        USING old
+        WHERE d.service = of_service AND d.ts = old.ts;
+    ELSIF kind = 'incidents' THEN
+        -- With its events and alerts; not one that is suspected to be behind an open one.
+        WITH old AS (
+            SELECT i.incident_id
+            FROM smartbox.incidents AS i
+            WHERE i.service = of_service AND i.status = 'CLOSED' AND i.resolved_at < before
+                AND NOT EXISTS (
+                    SELECT FROM smartbox.incidents AS above
+                    WHERE above.status <> 'CLOSED'
+                        AND above.root_service = i.service AND above.root_incident_id = i.incident_id)
+            LIMIT batch_size
+            FOR UPDATE OF i SKIP LOCKED
+        )
+        DELETE FROM smartbox.incidents AS i
+        USING old
+        WHERE i.service = of_service AND i.incident_id = old.incident_id AND i.status = 'CLOSED';
+    ELSE
+        -- The newest one of all stays.
+        WITH old AS (
+            SELECT r.run_id
+            FROM smartbox.training_runs AS r
+            WHERE r.service = of_service AND r.started_at < before
+                AND EXISTS (
+                    SELECT FROM smartbox.training_runs AS later
+                    WHERE later.service = of_service AND later.started_at > r.started_at)
+            ORDER BY r.started_at
+            LIMIT batch_size
+            FOR UPDATE OF r SKIP LOCKED
+        )
+        DELETE FROM smartbox.training_runs AS r
+        USING old
+        WHERE r.service = of_service AND r.run_id = old.run_id;
+    END IF;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
 EXCEPTION
     WHEN lock_not_available OR deadlock_detected THEN
         RETURN NULL;
@@ -209,7 +154,7 @@ END
 $$;
 
 COMMENT ON FUNCTION smartbox.delete_old_rows(text, text, timestamptz, integer) IS
-    'deletes a limited number of old rows of a kind and a service; returns how many, NULL when a lock was in the way';
+    'deletes the oldest samples, detections, closed incidents or training_runs of a service before an instant, a limited number of them that nobody has locked, and nothing that an open incident needs; returns how many, NULL when a lock was in the way';
 
 CREATE FUNCTION smartbox.services_with_old_rows(kind text, before timestamptz) RETURNS text[]
 LANGUAGE plpgsql STABLE
