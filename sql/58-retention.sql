@@ -154,7 +154,9 @@ END
 $$;
 
 COMMENT ON FUNCTION smartbox.delete_old_rows(text, text, timestamptz, integer) IS
-    'deletes the oldest samples, detections, closed incidents or training_runs of a service before an instant, a limited number of them that nobody has locked, and nothing that an open incident needs; returns how many, NULL when a lock was in the way';
+'deletes the oldest samples, detections, closed incidents or training_runs of a service before an instant, a
+limited number of them that nobody has locked, and nothing that an open incident needs; returns how many, NULL
+when a lock was in the way';
 
 CREATE FUNCTION smartbox.services_with_old_rows(kind text, before timestamptz) RETURNS text[]
 LANGUAGE plpgsql STABLE
