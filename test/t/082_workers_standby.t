@@ -33,6 +33,8 @@ is($standby->safe_psql('shop', q{
 	SELECT isolation_forest_score(isolation_forest(ARRAY[sin(n), cos(n)]), '{9,9}') > 0.6 FROM generate_series(1, 1000) AS n}), 't', 'it scores');
 is($standby->safe_psql('shop', "SELECT string_agg(description, ' ') FROM explain_anomaly('booking')"),
 	'nothing to compare with beyond what a rule allows unknown unknown unknown', 'and explains');
+like($standby->safe_psql('shop', q{SELECT incident_report() || incident_report('booking')}), qr/<b>application_latency<\/b>.*<\/html>/s,
+	'and the page of incidents is made');
 like(($standby->psql('shop', "SELECT smartbox.run_job('tick')"))[2], qr/cannot execute run_job\(\) during recovery/, 'and runs no job');
 
 $primary->stop('immediate');
