@@ -3,7 +3,7 @@
 BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
-SELECT plan(55);
+SELECT plan(58);
 
 INSERT INTO smartbox.services (service, category) VALUES ('booking', 'critical'), ('search', 'standard'), ('payment', 'critical');
 UPDATE smartbox.service_categories SET confirmation_cycles = 2, resolution_grace_cycles = 1;
@@ -184,6 +184,16 @@ SELECT is(pg_temp.deliver('am', now()), '{booking 2}', 'the escalation follows')
 SELECT is_empty($$ SELECT FROM smartbox.claim_resends('am', now() + interval '59 s', 50) $$, 'an open incident is sent again');
 SELECT results_eq($$ SELECT alert_number, leased_until, body::jsonb #> '{0,labels}' FROM smartbox.claim_resends('am', now() + interval '1 min', 50) $$,
     $$ SELECT 2, NULL::timestamptz, body::jsonb #> '{0,labels}' FROM sent $$, 'each minute, under the same labels');
+SELECT results_eq(
+    $$ SELECT n, r.alert_number, r.body::jsonb #> '{0,labels}', (r.body::jsonb #>> '{0,endsAt}')::timestamptz > now() + (n + 1) * interval '1 min'
+       FROM generate_series(2, 30) AS n CROSS JOIN LATERAL smartbox.claim_resends('am', now() + n * interval '1 min', 50) AS r $$,
+    $$ SELECT n, 2, body::jsonb #> '{0,labels}', true FROM generate_series(2, 30) AS n, sent $$,
+    'half an hour without anything new, and its end is ahead each time');
+SELECT pg_temp.detect('booking', 115);
+SELECT results_eq(
+    $$ SELECT alert_number, body::jsonb #> '{0,labels}', body::jsonb #>> '{0,endsAt}' FROM pg_temp.claim('am', now() + interval '31 min') $$,
+    $$ SELECT 3, body::jsonb #> '{0,labels}', '2024-01-15T11:55:00+00:00' FROM sent $$, 'over: the same labels, and an end in the past');
+SELECT is_empty($$ SELECT FROM smartbox.claim_resends('am', now() + interval '31 min', 50) $$, 'which is not said to go on meanwhile');
 
 SELECT * FROM finish();
 ROLLBACK;
