@@ -151,6 +151,7 @@ sub be_patient
 # ---------- disturbances ----------
 
 my (%disturbed, $disturb_at);
+my $n_slots_away = 0;
 my @disturbances = (
 	[ 'kill -9 of a job worker' => sub { kill_one("backend_type = 'smartbox_anomaly job worker'") } ],
 	[ 'kill -9 of a training worker' => sub { kill_one("backend_type = 'smartbox_anomaly worker'") } ],
@@ -160,9 +161,20 @@ my @disturbances = (
 	[ 'kill -9 of the postmaster' => sub { $node->kill9; start_server(); return 1 } ],
 	[ 'immediate shutdown' => sub { $node->stop('immediate'); start_server(); return 1 } ],
 	[ 'fast shutdown' => sub { $node->stop('fast'); start_server(); return 1 } ],
-	[ 'hours without server' => sub { $node->stop('fast'); set_clock(virtual_now() + STEP * (1 + int rand 30)); start_server(); return 1 } ],
+	[ 'hours without server' => \&stay_away ],
 	[ 'end of a worker' => sub { signal_one('pg_terminate_backend') } ],
 	[ 'cancel of a worker' => sub { signal_one('pg_cancel_backend') } ]);
+
+sub stay_away
+{
+	my $n_slots = 1 + int rand 30;
+
+	$node->stop('fast');
+	set_clock(virtual_now() + STEP * $n_slots);
+	$n_slots_away += $n_slots;
+	start_server();
+	return 1;
+}
 
 sub one_process
 {
@@ -207,7 +219,7 @@ sub act
 
 # ---------- time goes on ----------
 
-my ($n_slots, $unjudged) = (0, 0);
+my ($n_slots, $last_slot, $unjudged) = (0, 0, 0);
 my $duration = 1;
 
 sub jobs
@@ -259,7 +271,8 @@ sub check_slot
 				AND NOT EXISTS (SELECT FROM smartbox.detections AS d WHERE d.service = s.service AND d.ts = s.ts))
 		FROM smartbox.jobs AS j WHERE j.job = 'collect_and_detect'});
 	return unless $judged eq 't';
-	$n_slots++;
+	$n_slots += $slot != $last_slot;
+	$last_slot = $slot;
 	$unjudged += $missing;
 	diag("$missing samples of slot $slot were not judged") if $missing;
 	return;
@@ -342,7 +355,7 @@ while ($next < $end)
 	my $said = $person->answer;
 	# there may be no incident, or it ends at the same time
 	diag("a person was told: $said") if defined $said && $said =~ /ERROR/
-	  && $said !~ /the id of the incident must not be null|is not active|is closed|no accepted version|terminating connection|starting up|shutting down/;
+	  && $said !~ /the id of the incident must not be null|is not active|is closed|no accepted model|terminating connection|starting up|shutting down/;
 	check_slot() if $slot == int(virtual_now() / STEP);
 
 	next unless virtual_now() >= BEGINS_AT + ($day + 1) * DAY;
@@ -378,7 +391,7 @@ measure();
 
 is(compare_samples($compared_until, $end), $nothing, 'samples of the last days are those of the source');
 is($unjudged, 0, 'each sample was judged in its time');
-cmp_ok($n_slots, '>', 0.8 * $n_days * DAY / STEP, 'most slots had a cycle');
+cmp_ok($n_slots, '>', 0.8 * ($n_days * DAY / STEP - $n_slots_away), 'most slots in which there was a server had a cycle');
 is(query(q{
 	SELECT count(*) FROM smartbox.detections AS d
 	WHERE NOT d.no_data AND NOT EXISTS (SELECT FROM smartbox.samples AS s WHERE s.service = d.service AND s.ts = d.ts)}),
@@ -445,7 +458,8 @@ is(query(q{
 		SELECT m.alert_number, max(m.alert_number) OVER (PARTITION BY m.service, m.incident_id ORDER BY r.number) AS highest
 		FROM public.received AS r JOIN public.message AS m USING (key)) AS x
 	WHERE x.alert_number < x.highest}), 0, 'the messages about an incident came in order');
-cmp_ok(query(q{SELECT count(*) FROM public.received}), '>', 0, 'there were messages');
+# a small fleet may have had nothing to tell
+cmp_ok(query(q{SELECT count(*) FROM public.received}), '>=', int($n_services * $n_days / 40), 'there were messages');
 
 is(query(q{
 	SELECT count(*) FROM (
