@@ -22,12 +22,13 @@ FROM generate_series(1, 20) AS n,
 
 VACUUM ANALYZE smartbox.samples;
 
--- One more sample of every service.
+-- One more sample of every service, as healthy as those before.
 CREATE FUNCTION next_cycle() RETURNS void LANGUAGE sql AS
 $$
     INSERT INTO smartbox.samples (service, ts, metric_values)
-    SELECT s.service, n.ts, metrics_at(1, n.ts)
+    SELECT s.service, n.ts, metrics_at((substr(s.service, length('service-') + 1)::int - 1) % 20 + 1, n.ts)
     FROM smartbox.services AS s, (SELECT max(ts) + interval '5 minutes' AS ts FROM smartbox.samples) AS n
+    WHERE s.service LIKE 'service-%'
 $$;
 
 -- Let the fleet grow to that many services: the new ones take the models and
