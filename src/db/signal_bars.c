@@ -28,9 +28,8 @@ struct SbaSignalBars
 };
 
 static SbaQuery bars_query = {
-	.text = "SELECT service, metric, direction, pg_catalog.max(absolute_deviation), pg_catalog.max(relative_deviation)"
-	" FROM smartbox.signal_bars WHERE service = ANY ($1)"
-	" GROUP BY service, metric, direction ORDER BY service COLLATE \"C\"",
+	.text = "SELECT service, metric, direction, absolute_deviation, relative_deviation"
+	" FROM smartbox.signal_bars WHERE service = ANY ($1) ORDER BY service COLLATE \"C\"",
 	.n_arguments = 1,
 	.argument_types = {TEXTARRAYOID},
 	.expected = SPI_OK_SELECT,
