@@ -61,6 +61,11 @@ is($node->wait_for('shop', 'SELECT state FROM smartbox.worker_state()', 'working
 
 # ---------- jobs, and what becomes of them ----------
 
+is(join(' ', sort(($page =~ /^## Jobs\n(.*?)^A changed row/ms)[0] =~ /^\| `(\w+)` \|/mg)),
+	$node->safe_psql('shop', q{SELECT string_agg(job, ' ' ORDER BY job COLLATE "C") FROM smartbox.jobs WHERE shipped}), 'the page names the jobs that come with the extension');
+is(join(' ', sort(($page =~ /^## What to look at\n(.*?)^`system_status/ms)[0] =~ /^\| `(\w+)(?: \.\.\.)?` \|/mg)),
+	join(' ', sort $node->safe_psql('shop', q{SELECT col_description('smartbox.status'::regclass, 1)}) =~ /(\w+)/g), '... and all that the status is about');
+
 $node->safe_psql('shop', q{UPDATE smartbox.jobs SET enabled = false});
 see('job train', 'is switched off');
 add_job('broken', 'SELECT 1 / 0');
