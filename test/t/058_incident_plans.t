@@ -94,7 +94,7 @@ my $grown = $many + $some;
 my $new = $many + 1;
 $node->safe_psql('shop', "SELECT grow_incident_fleet($grown)");
 my @plans = grep { $_->{'Query Text'} !~ /^\s*(WITH recorded|SELECT record_cycle|LOAD|SET)/ } plans_of(
-	"BEGIN; SELECT record_cycle(1, $many, 5); ROLLBACK;",
+	"BEGIN; SELECT record_cycle(1, $few, 5); ROLLBACK;",
 	"SELECT record_cycle(1, $some, 5); SELECT record_cycle($new, $grown, 1); SELECT record_cycle($new, $grown, 2)");
 my %statements = map { ($_->{'Query Text'} =~ s/\s+/ /gr) => 1 } @plans;
 
