@@ -112,7 +112,8 @@ nowhere. value, expected and the band from lower to upper are in unit; deviation
 100, among the samples learnt from; contribution: the share in what is wrong, they sum to 1, and are all 0
 when nothing stands out; direction: on which side of expected; description: in words. NULL is what is not
 known, such as all that a model says while there is none. model_period: the period whose model serves. No rows
-when there is no sample, or one that is no data. What a detection said at its time, by the model of that time,
+when there is no sample, or one that is no data. Objectives (smartbox.slos) have no say here.
+What a detection said at its time, by the model of that time,
 is in smartbox.detections$$;
 
 -- A cycle has asked the source already: a service without a fresh sample is
