@@ -51,11 +51,14 @@ $fake->answer('fails', status => 503);
 $fake->answer('hangs', hold => 1);
 $node->wait_for('shop', 'SELECT state FROM smartbox.worker_state()', 'working', 60);
 
-# Seven days from Thursday to Thursday: no clock has anything to do with what follows.
+# Seven days from Thursday to Thursday, an hour later if that is now: no clock
+# has anything to do with what follows.
 my $url = $fake->url;
 $node->safe_psql('shop', qq{
 	UPDATE smartbox.jobs SET enabled = job = 'deliver';
-	UPDATE smartbox.jobs SET every = '7 days' WHERE job = 'deliver';
+	UPDATE smartbox.jobs SET every = '7 days',
+		delay = CASE WHEN smartbox.next_run('7 days', '0', NULL, 'UTC', now()) < now() + interval '10 minutes' THEN '1 hour' ELSE '0' END::interval
+	WHERE job = 'deliver';
 	INSERT INTO smartbox.services (service) VALUES ('s1'), ('s2'), ('s3'), ('s4'), ('s5');
 	INSERT INTO smartbox.receivers (receiver, kind, url, enabled) SELECT r, 'webhook', '$url/' || r, r = 'works' FROM unnest('{works,fails,hangs}'::text[]) AS r});
 
