@@ -5,6 +5,7 @@
 #include "core/statistics.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* Shorter runs are sorted by insertion. */
@@ -66,43 +67,26 @@ heap_sort(double *values, size_t n)
 }
 
 /*
- * Bring the values that are smaller than the pivot to the front and return how
- * many they are.  Which way a value goes decides no branch, as the processor
- * could only guess it: Lomuto's partition with an exchange at every step.
+ * Bring the values that are smaller than the pivot, or equal to it too, to the
+ * front and return how many they are.  Which way a value goes decides no
+ * branch, as the processor could only guess it: Lomuto's partition with an
+ * exchange at every step.
  */
-static size_t
-smaller_first(double *values, size_t n, double pivot)
+static inline size_t
+smaller_first(double *values, size_t n, double pivot, bool or_equal)
 {
-	size_t		n_smaller = 0;
+	size_t		n_first = 0;
 	size_t		i;
 
 	for (i = 0; i < n; i++)
 	{
 		double		value = values[i];
 
-		values[i] = values[n_smaller];
-		values[n_smaller] = value;
-		n_smaller += value < pivot;
+		values[i] = values[n_first];
+		values[n_first] = value;
+		n_first += or_equal ? value <= pivot : value < pivot;
 	}
-	return n_smaller;
-}
-
-/* The same for values that are smaller than the pivot or equal to it. */
-static size_t
-not_larger_first(double *values, size_t n, double pivot)
-{
-	size_t		n_not_larger = 0;
-	size_t		i;
-
-	for (i = 0; i < n; i++)
-	{
-		double		value = values[i];
-
-		values[i] = values[n_not_larger];
-		values[n_not_larger] = value;
-		n_not_larger += value <= pivot;
-	}
-	return n_not_larger;
+	return n_first;
 }
 
 static double
@@ -137,7 +121,7 @@ introsort(double *values, size_t n, int depth)
 			heap_sort(values, n);
 			return;
 		}
-		n_smaller = smaller_first(values, n, pivot);
+		n_smaller = smaller_first(values, n, pivot, false);
 		introsort(values, n_smaller, depth);
 		values += n_smaller;
 		n -= n_smaller;
@@ -145,7 +129,7 @@ introsort(double *values, size_t n, int depth)
 		/* few are smaller where many are equal: those are in their place */
 		if (n_smaller <= n / 8)
 		{
-			size_t		n_equal = not_larger_first(values, n, pivot);
+			size_t		n_equal = smaller_first(values, n, pivot, true);
 
 			values += n_equal;
 			n -= n_equal;
@@ -232,7 +216,7 @@ sba_select(double *values, size_t n, size_t k)
 	while (high - low > INSERTION_LENGTH)
 	{
 		double		pivot = choose_pivot(values + low, high - low);
-		size_t		n_smaller = smaller_first(values + low, high - low, pivot);
+		size_t		n_smaller = smaller_first(values + low, high - low, pivot, false);
 
 		if (k < low + n_smaller)
 		{
@@ -242,7 +226,7 @@ sba_select(double *values, size_t n, size_t k)
 		low += n_smaller;
 		if (n_smaller <= (high - low) / 8)
 		{
-			size_t		n_equal = not_larger_first(values + low, high - low, pivot);
+			size_t		n_equal = smaller_first(values + low, high - low, pivot, true);
 
 			if (k < low + n_equal)
 				return values[k];
