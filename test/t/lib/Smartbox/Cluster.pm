@@ -63,14 +63,15 @@ sub start_after_crash
 sub wait_for
 {
 	my ($self, $database, $query, $expected, $seconds) = @_;
-	my $deadline = Time::HiRes::time() + $seconds;
+	my $patience = 4 * $seconds;    # on an idle machine seconds do; only a failure takes longer
+	my $deadline = Time::HiRes::time() + $patience;
 	my $answer;
 
 	while (1)
 	{
 		$answer = $self->safe_psql($database, $query);
 		return $answer if ref $expected ? $answer =~ $expected : $answer eq $expected;
-		die "after $seconds s \"$query\" still gives \"$answer\", not \"$expected\""
+		die "after $patience s \"$query\" still gives \"$answer\", not \"$expected\""
 		  if Time::HiRes::time() > $deadline;
 		select(undef, undef, undef, 0.1);
 	}
