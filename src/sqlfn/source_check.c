@@ -289,7 +289,6 @@ read_catalogs(Check *check, ArrayType *names)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(memory);
@@ -300,18 +299,20 @@ read_catalogs(Check *check, ArrayType *names)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
+		/* an error that left it open would leave the session in it */
 		MemoryContextSwitchTo(memory);
 		error = CopyErrorData();
 		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
 	}
 	PG_END_TRY();
-
-	/* an error that left it open would leave the session in it */
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(memory);
 	CurrentResourceOwner = owner;
-	if (error != NULL)
-		ReThrowError(error);
 }
 
 /* ---------- judging ---------- */
