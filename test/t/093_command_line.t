@@ -114,13 +114,13 @@ like($err, qr/9999 is outside the valid range/, '... with the range');
 is("$status$err", '0', 'nothing is wrong');
 is(jq('[.[].alert_type] | join(" ")', $out), 'no_anomaly no_anomaly no_anomaly', '... as the array says');
 
-query(q{UPDATE smartbox.samples SET metric_values[4] = 200, metric_values[2] = 900 WHERE service <> 'search' AND ts = (SELECT max(ts) FROM smartbox.samples);
+query(q{UPDATE smartbox.samples SET metric_values[4] = 8000 WHERE service <> 'search' AND ts = (SELECT max(ts) FROM smartbox.samples);
 	DELETE FROM smartbox.detections});
 ($status, $out, $err) = run_command('smartbox-inference', '-v');
 is($status, 1, 'an anomaly is a status of its own');
 is(jq('.[] | select(.alert_type == "anomaly_detected") | .service', $out), "$hostile\nbooking", '... which jq finds');
 isnt(jq('.[] | select(.service == "search") | .explanation // empty | length', $out), '', '... with the explanation that --verbose adds');
-like($err, qr/^smartbox-inference: booking: critical \w+, incident incident_[0-9a-f]{12} is SUSPECTED/m, '... and says in words');
+like($err, qr/^smartbox-inference: booking: high \w+, incident incident_[0-9a-f]{12} is SUSPECTED/m, '... and says in words');
 ($status, $out, $err) = run_command('smartbox-inference', '--exit-zero', '--', $hostile);
 is($status, 0, '--exit-zero makes it none');
 is(jq('.[].alert_type', $out), 'anomaly_detected', '... with the same answer');
