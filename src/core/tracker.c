@@ -284,6 +284,13 @@ sba_tracker_add(SbaTracker *tracker, int64_t time_s, int minute_of_week, const d
 	sba_level_window_push(&tracker->window, time_s, residual);
 }
 
+/* A deviation as it counts in a run: one sample alone decides nothing. */
+static double
+limit_of_run(double deviation)
+{
+	return isnan(deviation) ? NAN : fmax(fmin(deviation, MAX_RUN_SIGMAS), -MAX_RUN_SIGMAS);
+}
+
 void
 sba_tracker_run(const SbaTracker *tracker, int64_t time_s, const double *deviation, double *run)
 {
@@ -293,22 +300,22 @@ sba_tracker_run(const SbaTracker *tracker, int64_t time_s, const double *deviati
 	for (m = 0; m < tracker->n_metrics; m++)
 	{
 		double		sum = 0;
-		int			n = 0;
+		int			n = 1;
 		int			i;
 
 		run[m] = NAN;
 		if (isnan(deviation[m]))
 			continue;
-		for (i = 0; i <= tracker->n_recent; i++)
+		for (i = 0; i < tracker->n_recent; i++)
 		{
-			bool		is_newest = i == tracker->n_recent;
-			double		one = is_newest ? deviation[m] : tracker->recent[i].deviation[m];
+			double		one = tracker->recent[i].deviation[m];
 
-			if (isnan(one) || (!is_newest && tracker->recent[i].time_s < since_s))
+			if (isnan(one) || tracker->recent[i].time_s < since_s)
 				continue;
-			sum += fmax(fmin(one, MAX_RUN_SIGMAS), -MAX_RUN_SIGMAS);
+			sum += one;
 			n++;
 		}
+		sum += limit_of_run(deviation[m]);
 		if (2 * n > SBA_RUN_SAMPLES)
 			run[m] = sum / n;
 	}
@@ -318,12 +325,14 @@ void
 sba_tracker_remember(SbaTracker *tracker, int64_t time_s, const double *deviation)
 {
 	SbaRecentDeviations *newest;
+	int			m;
 
 	if (tracker->n_recent == SBA_RUN_SAMPLES - 1)
 		memmove(tracker->recent, tracker->recent + 1, sizeof(SbaRecentDeviations) * (size_t) --tracker->n_recent);
 	newest = &tracker->recent[tracker->n_recent++];
 	newest->time_s = time_s;
-	memcpy(newest->deviation, deviation, sizeof(double) * (size_t) tracker->n_metrics);
+	for (m = 0; m < tracker->n_metrics; m++)
+		newest->deviation[m] = limit_of_run(deviation[m]);
 }
 
 void

@@ -44,7 +44,7 @@ typedef struct SbaNewLevel
 typedef struct SbaRecentDeviations
 {
 	int64_t		time_s;
-	double		deviation[SBA_MAX_METRICS];
+	double		deviation[SBA_MAX_METRICS]; /* as they count in a run */
 } SbaRecentDeviations;
 
 typedef struct SbaTracker
