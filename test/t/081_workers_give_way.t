@@ -26,6 +26,12 @@ sub busy
 			AND (job = 'sleeper' AND a.wait_event = 'PgSleep' OR job = 'collect_and_detect' AND a.wait_event_type = 'Extension')}, 2, 90);
 }
 
+# How many databases of a name there are.
+sub databases
+{
+	return $node->safe_psql('postgres', "SELECT count(*) FROM pg_database WHERE datname = '$_[0]'");
+}
+
 $node->safe_psql('shop', q{
 	INSERT INTO smartbox.services (service) VALUES ('booking');
 	INSERT INTO smartbox.jobs (job, command, every) VALUES ('sleeper', 'WITH locked AS (INSERT INTO smartbox.services (service) VALUES (''x'') RETURNING 1) SELECT pg_catalog.pg_sleep(600) FROM locked', '1 s');
@@ -37,27 +43,23 @@ is($node->safe_psql('shop', "SELECT count(*) FROM pg_locks WHERE locktype = 'rel
 	0, 'and no table');
 
 $node->safe_psql('postgres', "$in_time CREATE DATABASE copy TEMPLATE shop");
-ok(1, 'a busy database can be copied');
-busy('shop');
-busy('copy');
+is(busy('shop') . busy('copy'), '22', 'a busy database can be copied');
 $node->safe_psql('postgres', "$in_time DROP DATABASE copy");
-ok(1, 'and the copy, which is as busy, dropped');
+is(databases('copy'), 0, 'and the copy, which is as busy, dropped');
 $node->safe_psql('postgres', "$in_time ALTER DATABASE shop RENAME TO renamed");
-busy('renamed');
-ok(1, 'it can be renamed, and goes on');
+is(busy('renamed'), 2, 'it can be renamed, and goes on');
 $node->safe_psql('postgres', "$in_time ALTER DATABASE renamed RENAME TO shop");
 busy('shop');
 
 $node->safe_psql('postgres', "$in_time CREATE DATABASE other");
 $node->safe_psql('postgres', "$in_time DROP DATABASE other");
-ok(1, 'other databases come and go, since the workers answer the server');
+is(databases('other'), 0, 'other databases come and go, since the workers answer the server');
 
 is($node->safe_psql('shop', "BEGIN; $in_time DROP EXTENSION smartbox_anomaly; ROLLBACK; SELECT count(*) FROM pg_extension WHERE extname = 'smartbox_anomaly'"),
 	1, 'the extension can be dropped, and taken back');
 busy('shop');
 $node->safe_psql('shop', "$in_time ALTER EXTENSION smartbox_anomaly UPDATE");
-busy('shop');
-ok(1, 'and updated');
+is(busy('shop'), 2, 'and updated');
 
 $node->safe_psql('shop', "$in_time DROP EXTENSION smartbox_anomaly");
 $node->safe_psql('shop', 'CREATE EXTENSION smartbox_anomaly');
@@ -82,17 +84,14 @@ $node->safe_psql('shop', q{
 	UPDATE smartbox.jobs SET every = '1 s', at_local = NULL WHERE job = 'train'});
 trains();
 $node->safe_psql('postgres', "$in_time CREATE DATABASE copy TEMPLATE shop");
-trains();
-ok(1, 'a database that trains can be copied, and trains on');
+is(databases('copy') . trains(), '1t', 'a database that trains can be copied, and trains on');
 is($node->safe_psql('shop', "BEGIN; $in_time DROP EXTENSION smartbox_anomaly; ROLLBACK; SELECT 'back'"), 'back', 'the extension can be dropped, and taken back');
 trains();
 PostgreSQL::Test::Utils::command_ok([ 'pg_ctl', 'stop', '-D', $node->data_dir, '-m', 'fast', '-t', '10' ], 'a fast shutdown is fast');
 $node->_update_pid(0);
 $node->start;
-busy('shop');
-trains();
-ok(1, 'afterwards the work goes on');
+is(busy('shop') . trains(), '2t', 'afterwards the work goes on');
 $node->safe_psql('postgres', "$in_time DROP DATABASE shop");
-ok(1, 'a busy database can be dropped');
+is(databases('shop'), 0, 'a busy database can be dropped');
 
 done_testing();

@@ -25,8 +25,7 @@ my $standby = Smartbox::Cluster->new('standby');
 $standby->init_from_backup($primary, 'copy', has_streaming => 1);
 $standby->start;
 my $count = $primary->safe_psql('shop', 'SELECT count(*) FROM done');
-$standby->wait_for('shop', "SELECT count(*) > $count FROM done", 't', 60);
-ok(1, 'the standby follows');
+is($standby->wait_for('shop', "SELECT count(*) > $count FROM done", 't', 60), 't', 'the standby follows');
 is($standby->safe_psql('shop', 'SELECT pg_is_in_recovery(), launcher_pid IS NULL FROM smartbox.worker_state()'), 't|t', 'it has no launcher');
 is($standby->safe_psql('shop', "SELECT severity FROM smartbox.status WHERE thing = 'workers'"), 'ok', 'which is as it should be');
 is($standby->safe_psql('shop', q{
@@ -40,8 +39,7 @@ like(($standby->psql('shop', "SELECT smartbox.run_job('tick')"))[2], qr/cannot e
 $primary->stop('immediate');
 $standby->promote;
 $count = $standby->safe_psql('shop', 'SELECT count(*) FROM done');
-$standby->wait_for('shop', "SELECT count(*) > $count FROM done", 't', 60);
-ok(1, 'after the promotion the jobs go on');
+is($standby->wait_for('shop', "SELECT count(*) > $count FROM done", 't', 60), 't', 'after the promotion the jobs go on');
 is($standby->safe_psql('shop', 'SELECT launcher_pid IS NOT NULL FROM smartbox.worker_state()'), 't', 'with a launcher of its own');
 
 done_testing();

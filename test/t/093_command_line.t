@@ -224,7 +224,7 @@ sub interrupt_when
 	my $run = IPC::Run::start(['smartbox-train'], '<pty<', \$keys, '>pty>', \$screen);
 
 	pump_until($run, \$screen, $pattern);
-	ok(1, $name);
+	like($screen, $pattern, $name);
 	$keys .= "\cC";
 	pump_until($run, \$screen, qr/canceling statement due to user request/);
 	$run->finish;
